@@ -1,0 +1,1 @@
+"""Change: bytes to bytes for one body. Pure and synchronous; never sees pressure."""

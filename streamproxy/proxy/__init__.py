@@ -1,0 +1,1 @@
+"""Wiring: thin Protocols and Factories that join the other rooms to sockets."""

@@ -1,0 +1,155 @@
+"""A client's connection: its transport, and the layer that its bytes are given to.
+
+What the bytes mean is the layer's (`http1.py`). This owns what holds for any layer: pausing, closing in its three
+ways, and the count of connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ITCPTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from streamproxy.proxy.http1 import Http1Layer
+from streamproxy.proxy.upstream import LAST_WORDS
+from streamproxy.stream.deadline import Deadline
+from streamproxy.stream.sink import Sink
+from streamproxy.stream.valve import Valve
+
+if TYPE_CHECKING:
+    from streamproxy.journal import Journal
+    from streamproxy.proxy.pool import Pool
+    from streamproxy.settings import Settings
+
+# A client that is still sending when it has been answered is read for so long, and no more than so much, so that it
+# comes to read the answer: closing at once would reset the connection under it (RFC 9112 section 9.6).
+LINGER_SECONDS = 2
+LINGER_BYTES = 1 << 20
+
+
+class Layer(Protocol):
+    """What a downstream connection's bytes are given to."""
+
+    def data_received(self, data: bytes) -> None: ...
+    def read_ended(self) -> None: ...
+    def connection_lost(self) -> None: ...
+
+
+class Proxy:
+    """What all connections of one proxy share. `via` is its name in Via fields, by which it knows itself."""
+
+    def __init__(self, settings: Settings, pool: Pool, journal: Journal, clock: IReactorTime, via: bytes) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.journal = journal
+        self.clock = clock
+        self.via = via
+        self.connections: set[DownstreamProtocol] = set()
+        self.exchanges = 0
+
+
+@implementer(IHalfCloseableProtocol)
+class DownstreamProtocol(protocol.Protocol):
+    """One client's connection. `client` is its address as the log shows it."""
+
+    transport: ITCPTransport
+    valve: Valve
+    sink: Sink
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.deadline = Deadline(proxy.clock)
+        self.client = "-"
+        # The client has ended its side; it may still be reading.
+        self.half_closed = False
+        self.closing = False
+        self.lost = False
+        self._discarded: int | None = None
+        self._layer: Layer | None = None
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.valve = Valve(self.transport)
+        self.sink = Sink(self.transport)
+        peer = self.transport.getPeer()
+        host = getattr(peer, "host", None)
+        self.client = "-" if host is None else f"{host}:{peer.port}"
+        self.proxy.connections.add(self)
+        layer = Http1Layer(self)
+        self._layer = layer
+        if len(self.proxy.connections) > self.proxy.settings.limits.connections:
+            layer.refuse_connection()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.abort()
+        elif self._layer is not None and not self.closing:
+            self._layer.data_received(data)
+
+    def readConnectionLost(self) -> None:
+        self.half_closed = True
+        self.valve.end()
+        if self._discarded is not None:
+            self.close()
+        elif self._layer is not None and not self.closing:
+            self._layer.read_ended()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        self.lost = True
+        self.proxy.connections.discard(self)
+        self.valve.end()
+        self.sink.release()
+        self.deadline.cancel()
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            layer.connection_lost()
+
+    def close(self) -> None:
+        """Send what is written, then close; without waiting for it for ever."""
+        if not self.lost:
+            self.closing = True
+            self.sink.release()
+            self.deadline.set(LAST_WORDS, self.abort)
+            self.transport.loseConnection()
+
+    def linger(self) -> None:
+        """Close, but let the client, who is still sending, read what was written first."""
+        if self.lost or self.closing:
+            return
+        if self.half_closed:
+            self.close()
+            return
+        self._discarded = 0
+        self.sink.release()
+        self.deadline.set(LINGER_SECONDS, self.close)
+        for reason in list(self.valve.reasons):
+            self.valve.open(reason)
+        self.transport.loseWriteConnection()
+
+    def abort(self) -> None:
+        """Close at once, with a reset: what has been sent can't be taken for a whole."""
+        if not self.lost:
+            self.closing = True
+            self.sink.release()
+            self.transport.abortConnection()
+
+
+class DownstreamFactory(protocol.Factory):
+    """Makes the protocols of one listener."""
+
+    noisy = False
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+
+    def buildProtocol(self, addr: IAddress | None) -> DownstreamProtocol:
+        return DownstreamProtocol(self.proxy)

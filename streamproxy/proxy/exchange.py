@@ -1,0 +1,591 @@
+"""One request and all its responses: the machinery.
+
+What should happen is decided by the rules on each head (`rules`), how bodies go by `stream.body`, how heads are
+rewritten in `heads`. This joins them to two connections, and knows how far each message has come:
+
+- the request is `RECEIVING` until its last byte has come from the client, then `RECEIVED`;
+- the response is `AWAITED` until its head goes on to the client, `SENDING` until its last byte has come from the
+  origin, then `RECEIVED`.
+
+Everything that goes wrong ends in `fail`, once, and `ON_FAULT` says what that means for the client. When both
+messages are through, or given up, the flow is recorded and the connection is the layer's again.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streamproxy.filters.chain import Chain
+from streamproxy.filters.replace import Replace
+from streamproxy.flow import (
+    ANSWERED,
+    CLIENT_GONE,
+    FAILED,
+    FORWARDED,
+    MALFORMED,
+    ORIGIN_GONE,
+    REFUSED,
+    TIMED_OUT,
+    BodyRecord,
+    Flow,
+)
+from streamproxy.proxy import answers, heads
+from streamproxy.proxy.target import decide_target
+from streamproxy.rules.verdict import Answer, How, Replacement, RequestVerdict, ResponseVerdict
+from streamproxy.stream.body import BodyPath
+from streamproxy.stream.pump import Pump
+from streamproxy.stream.source import FileSource
+from streamproxy.stream.spool import SpoolFull
+from streamproxy.stream.valve import Valve
+from streamproxy.wire.chunked import BodyWriter
+from streamproxy.wire.message import BodyEvent, End, Event, Kind, RequestHead, ResponseHead, WireError
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.downstream import DownstreamProtocol
+    from streamproxy.proxy.http1 import Http1Layer
+    from streamproxy.proxy.upstream import UpstreamConnection
+
+IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
+log = Logger()
+
+
+class Request(enum.Enum):
+    RECEIVING = "receiving"
+    RECEIVED = "received"
+
+
+class Response(enum.Enum):
+    AWAITED = "awaited"
+    SENDING = "sending"
+    RECEIVED = "received"
+
+
+class Action(enum.Enum):
+    """What a fault means for the client."""
+
+    ANSWER = "it gets a response that says what went wrong"
+    CUT = "its response ends before its end, visibly"
+    CLOSE = "it gets the rest of its response, and the connection ends: its request can't be taken further"
+    NOTHING = "it has all it gets"
+
+
+ON_FAULT = {
+    (Request.RECEIVING, Response.AWAITED): Action.ANSWER,
+    (Request.RECEIVED, Response.AWAITED): Action.ANSWER,
+    (Request.RECEIVING, Response.SENDING): Action.CUT,
+    (Request.RECEIVED, Response.SENDING): Action.CUT,
+    (Request.RECEIVING, Response.RECEIVED): Action.CLOSE,
+    (Request.RECEIVED, Response.RECEIVED): Action.NOTHING,
+}
+
+
+class Exchange:
+    """The exchange that begins with `head`; None for what never became a request, which can only `fail`."""
+
+    def __init__(self, connection: DownstreamProtocol, layer: Http1Layer, head: RequestHead | None) -> None:
+        self._connection = connection
+        self._layer = layer
+        self._proxy = proxy = connection.proxy
+        self._settings = proxy.settings
+        self._seconds = proxy.clock.seconds
+        self._head = head
+        self._request = Request.RECEIVING
+        self._response = Response.AWAITED
+        self._over = False
+        # Nothing that comes any more changes what happens: it has failed, or is answered here.
+        self._deaf = False
+        self._close = True
+        self._close_framed = False
+        self._verdict: RequestVerdict | None = None
+        self._response_head: ResponseHead | None = None
+        self._response_verdict: ResponseVerdict | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: Deferred[UpstreamConnection] | None = None
+        self._asked = False
+        self._retried = False
+        # The origin has sent something back.
+        self._heard = False
+        self._continued = False
+        self._file: FileSource | None = None
+        self._request_path: BodyPath | None = None
+        self._request_pump: Pump | None = None
+        self._request_flushed = False
+        self._response_path: BodyPath | None = None
+        self._response_pump: Pump | None = None
+        self._response_flushed = False
+        self._sent_before = connection.sink.sent
+        self._origin_sent_before = 0
+        self._origin_read_before = 0
+        proxy.exchanges += 1
+        self._progress = self._seconds()
+        self.flow = Flow(f"{proxy.exchanges:x}", self._progress, connection.client)
+        if head is not None:
+            self.flow.method = head.method.decode("ascii")
+            self.flow.url = head.target.decode("ascii")
+            self._close = head.version < (1, 1) or heads.wants_close(head.version, head.headers)
+
+    # The request
+
+    def begin(self, events: list[BodyEvent]) -> None:
+        """Decide what becomes of the request, and start on it; `events` are what was read behind its head."""
+        head = self._head
+        assert head is not None
+        if events and type(events[-1]) is End:
+            self._request = Request.RECEIVED
+        self._connection.deadline.set(self._settings.timeouts.idle, self._idle)
+        try:
+            target, host = decide_target(head, self._proxy.via)
+        except WireError as error:
+            self.fail(REFUSED if error.status == 508 else MALFORMED, error.reason, error.status)
+            return
+        self.flow.url = target.url
+        if (own := answers.to_last_hop(head)) is not None:
+            self._answer(own, ANSWERED)
+            return
+        self._verdict = verdict = self._settings.rules.on_request(head, target)
+        self.flow.rules.extend(verdict.rules)
+        if verdict.answer is not None:
+            self._answer(verdict.answer, REFUSED if verdict.answer.refusal else ANSWERED)
+            return
+        most = self._settings.limits.body
+        if verdict.way.refused or (most is not None and (head.framing.length or 0) > most):
+            self.fail(REFUSED, "the request's body is too large", 413)
+            return
+        self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
+        self.flow.request = BodyRecord(verdict.way.how.value, verdict.way.why)
+        self._request_pump = Pump(
+            self._connection.valve, self._settings.write_size, self._seconds, self._request_was_flushed
+        )
+        chain = _chain(verdict.replacements) if head.framing.kind is not Kind.NONE else None
+        self._request_path = BodyPath(self._request_pump, verdict.way, chain, self._begin_request)
+        if verdict.way.how is How.HELD:
+            if self._request is Request.RECEIVING and answers.expects_continue(head):
+                # The origin won't be asked before the body is here, and the client waits to be asked for it.
+                self._continued = True
+                self._connection.sink.write(answers.CONTINUE)
+        else:
+            self._connect()
+        if not self._deaf:
+            self._feed_request(self._request_path, events)
+
+    def request_events(self, events: list[BodyEvent]) -> None:
+        """More of the request's body."""
+        self._progress = self._seconds()
+        if events and type(events[-1]) is End:
+            self._request = Request.RECEIVED
+        if self._request_path is not None and not self._deaf:
+            self._feed_request(self._request_path, events)
+
+    def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
+        if not self._guarded_feed(path, events, self.flow.request, "request", 413):
+            return
+        if path.begun and not self._asked:
+            self._connect()
+
+    def _begin_request(self, length: int | None) -> tuple[bytes, BodyWriter]:
+        head, verdict = self._head, self._verdict
+        assert head is not None and verdict is not None
+        return heads.forward_request(
+            head,
+            verdict.target,
+            host=self._host,
+            edits=verdict.edits,
+            changed=bool(verdict.replacements) and head.framing.kind is not Kind.NONE,
+            plain_answer_wanted=verdict.plain_answer_wanted,
+            continued=self._continued,
+            length=length,
+            via=self._proxy.via,
+            size=self._settings.write_size,
+        )
+
+    def _request_was_flushed(self) -> None:
+        self._request_flushed = True
+        self._settle()
+
+    def request_malformed(self, error: WireError) -> None:
+        """The client broke the grammar inside its body."""
+        self.fail(MALFORMED, error.reason, error.status)
+
+    def client_half_closed(self) -> None:
+        """The client ended its side inside its body, which can't become whole any more."""
+        self.fail(CLIENT_GONE, "the client ended its side inside its request", 400)
+
+    def client_gone(self) -> None:
+        """The client's connection is lost."""
+        if not self._over:
+            if not self._deaf and not self._response_flushed:
+                self.flow.outcome = CLIENT_GONE
+            self._deaf = True
+            self._over_and_out(keep=False)
+
+    # The connection to the origin
+
+    def _connect(self) -> None:
+        self._asked = True
+        assert self._verdict is not None
+        origin = self._verdict.target.origin
+        if origin.scheme != "http":
+            self.fail(REFUSED, "https is not spoken to origins yet", 501)
+            return
+        connection = None if self._retried else self._proxy.pool.take(origin)
+        if connection is not None:
+            self._use(connection)
+            return
+        self._connecting = connecting = self._proxy.pool.connect(origin)
+        connecting.addCallbacks(self._use, self._connect_failed)
+        connecting.addErrback(self._broken)
+
+    def _use(self, upstream: UpstreamConnection) -> None:
+        assert self._head is not None and self._request_pump is not None
+        self._connecting = None
+        self._upstream = upstream
+        self._progress = self._seconds()
+        self._origin_sent_before += upstream.sink.sent
+        self._origin_read_before += upstream.reader.consumed
+        upstream.begin(self, self._head.method)
+        self._make_response_pump(upstream.valve)
+        self._request_pump.attach(upstream.sink)
+
+    def _connect_failed(self, failure: Failure) -> None:
+        self._connecting = None
+        if failure.check(CancelledError):
+            return
+        assert self._verdict is not None
+        status, why = answers.why_not_connected(failure, self._verdict.target.origin)
+        self.fail(TIMED_OUT if status == 504 else ORIGIN_GONE, why, status)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("exchange {id}", failure=failure, id=self.flow.id)
+        self.fail(FAILED, "an error inside the proxy")
+
+    def _retry(self) -> bool:
+        """Send the request again on a new connection, where that is safe (RFC 9110 section 9.2.2)."""
+        upstream, path, head = self._upstream, self._request_path, self._head
+        if upstream is None or path is None or head is None:
+            return False
+        if self._retried or not upstream.used or self._heard:
+            return False
+        if path.whole is None or head.method not in IDEMPOTENT:
+            return False
+        self._retried = True
+        self._leave_upstream()
+        self._request_flushed = False
+        self._request_pump = Pump(None, self._settings.write_size, self._seconds, self._request_was_flushed)
+        self._request_pump.write(path.whole)
+        self._request_pump.finish()
+        self._connect()
+        return True
+
+    def origin_gone(self, why: str) -> None:
+        """The connection to the origin ended, and the response didn't."""
+        if not self._deaf and self._response is not Response.RECEIVED and self._retry():
+            return
+        self.fail(ORIGIN_GONE, why)
+
+    def origin_malformed(self, why: str) -> None:
+        """The origin broke the grammar."""
+        self.fail(MALFORMED, why)
+
+    # The response
+
+    def _make_response_pump(self, valve: Valve | None) -> Pump:
+        if self._response_pump is not None:
+            self._response_pump.abandon()
+        self._response_pump = pump = Pump(
+            valve, self._settings.write_size, self._seconds, self._response_was_flushed
+        )
+        pump.attach(self._connection.sink)
+        return pump
+
+    def origin_events(self, events: list[Event]) -> None:
+        """What the origin sends, in order."""
+        self._progress = self._seconds()
+        self._heard = True
+        if self._deaf:
+            return
+        if self._response_path is None:
+            at = self._take_heads(events)
+            if self._response_path is None:
+                return
+            events = events[at:]
+        body: list[BodyEvent] = events  # type: ignore[assignment]
+        if self._guarded_feed(self._response_path, body, self.flow.response, "response", 502):
+            if self._response_path.begun and self._response is Response.AWAITED:
+                self._response = Response.SENDING
+            if body and type(body[-1]) is End:
+                self._response = Response.RECEIVED
+                self._settle()
+
+    def _take_heads(self, events: list[Event]) -> int:
+        """Take interim and final heads; how many events that was."""
+        head, pump = self._head, self._response_pump
+        assert head is not None and pump is not None
+        for number, event in enumerate(events, 1):
+            assert type(event) is ResponseHead
+            if event.status == 101:
+                self.fail(MALFORMED, "the origin switched protocols unasked")
+                break
+            if event.status >= 200:
+                self._begin_response_body(event, pump)
+                return number
+            self._continued = self._continued or event.status == 100
+            if head.version >= (1, 1):
+                pump.write(heads.forward_interim(event, self._proxy.via))
+        return len(events)
+
+    def _begin_response_body(self, head: ResponseHead, pump: Pump) -> None:
+        request, verdict, path = self._head, self._verdict, self._request_path
+        assert request is not None and verdict is not None and path is not None
+        assert self._upstream is not None
+        self._response_head = head
+        # It has been answered, so it won't be sent again.
+        path.whole = None
+        if heads.wants_close(head.version, head.headers):
+            self._upstream.reusable = False
+        self._response_verdict = said = self._settings.rules.on_response(verdict, request, head)
+        self.flow.rules.extend(name for name in said.rules if name not in verdict.rules)
+        most = self._settings.limits.body
+        if said.refused is not None:
+            self.fail(FAILED, said.refused)
+            return
+        if said.way.refused or (most is not None and (head.framing.length or 0) > most):
+            self.fail(REFUSED, "the response's body is too large")
+            return
+        if not self._request_is_through and answers.expects_continue(request) and not self._continued:
+            # The client may never send the body that it wasn't asked for: nobody can tell what comes next.
+            self._close = True
+        self.flow.response = BodyRecord(said.way.how.value, said.way.why)
+        self._response_path = BodyPath(pump, said.way, _chain(said.replacements), self._begin_response)
+
+    def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
+        request, head, said = self._head, self._response_head, self._response_verdict
+        assert request is not None and head is not None and said is not None
+        self.flow.status = head.status
+        self.flow.first_byte = self._seconds() - self.flow.started
+        self._close = self._close or self._connection.half_closed
+        data, kind, writer = heads.forward_response(
+            head,
+            edits=said.edits,
+            changed=bool(said.replacements),
+            length=length,
+            client_version=request.version,
+            close=self._close,
+            via=self._proxy.via,
+            size=self._settings.write_size,
+        )
+        self._close_framed = kind is Kind.CLOSE
+        self._close = self._close or self._close_framed
+        return data, writer
+
+    def _response_was_flushed(self) -> None:
+        self._response_flushed = True
+        self._settle()
+
+    def _guarded_feed(
+        self, path: BodyPath, events: list[BodyEvent], record: BodyRecord, message: str, too_large: int
+    ) -> bool:
+        """Feed `path`; what goes wrong in it is this exchange's fault and no other's."""
+        try:
+            path.feed(events)
+        except SpoolFull:
+            self.fail(REFUSED, f"the {message}'s body is too large to be held", too_large)
+            return False
+        except Exception:
+            log.failure("exchange {id}: the {message}'s body", id=self.flow.id, message=message)
+            self.fail(FAILED, f"a rule failed on the {message}'s body")
+            return False
+        record.size = path.received
+        if path.let_go:
+            record.how = "let go"
+        most = self._settings.limits.body
+        if most is not None and path.received > most:
+            self.fail(REFUSED, f"the {message}'s body is too large", too_large)
+            return False
+        return True
+
+    # The proxy's own responses
+
+    def _answer(self, answer: Answer, outcome: str) -> None:
+        """Respond without the origin."""
+        self.flow.outcome = outcome
+        head, settings = self._head, self._settings
+        self._deaf = True
+        self._close = self._close or self._request is Request.RECEIVING or self._connection.half_closed
+        pump = self._response_pump if self._response_pump is not None else self._make_response_pump(None)
+        pump.give_up_valve()
+        method = b"GET" if head is None else head.method
+        prepared = answers.prepare(answer, method, self._close, self._seconds())
+        self.flow.status = prepared.status
+        self.flow.first_byte = self._seconds() - self.flow.started
+        if prepared.file is None:
+            self.flow.response = BodyRecord("held", "the proxy's own", len(prepared.body))
+            self._response = Response.RECEIVED
+            pump.write(prepared.head + prepared.body)
+            pump.finish()
+            return
+        self._response = Response.SENDING
+        self.flow.response = BodyRecord("streamed", "a file", 0)
+
+        def send(data: bytes) -> None:
+            self._progress = self._seconds()
+            self.flow.response.size += len(data)
+            pump.write(data)
+
+        def sent(whole: bool) -> None:
+            if whole:
+                self._response = Response.RECEIVED
+                pump.finish()
+            else:
+                self._cut("the file became shorter while it was sent")
+
+        self._file = source = FileSource(prepared.file, prepared.length, self._proxy.clock, send, sent)
+        pump.take_valve(Valve(source))
+        pump.write(prepared.head)
+        source.start()
+
+    # Ends
+
+    @property
+    def _request_is_through(self) -> bool:
+        return self._request is Request.RECEIVED and self._request_flushed
+
+    def _settle(self) -> None:
+        """See whether the origin's connection, or the whole exchange, is done with."""
+        if self._over or self._response is not Response.RECEIVED:
+            return
+        if self._upstream is not None and self._request_is_through:
+            self._leave_upstream()
+        if not self._response_flushed:
+            return
+        if self._upstream is None or (self._close and not self._continued and self._nothing_came_of_expecting):
+            keep = not self._close and self._request is Request.RECEIVED and not self._connection.half_closed
+            self._over_and_out(keep)
+
+    @property
+    def _nothing_came_of_expecting(self) -> bool:
+        head, path = self._head, self._request_path
+        return head is not None and path is not None and answers.expects_continue(head) and not path.received
+
+    def fail(self, outcome: str, why: str, status: int = 502) -> None:
+        """Something went wrong, with either side or in the proxy. Only the first thing counts."""
+        if self._over or self._deaf:
+            return
+        action = ON_FAULT[self._request, self._response]
+        self._deaf = True
+        if action is not Action.NOTHING and not (action is Action.CLOSE and outcome == ORIGIN_GONE):
+            self.flow.outcome, self.flow.error = outcome, why
+        self._drop_upstream()
+        if action is Action.ANSWER:
+            self._answer(answers.explain(status, why), outcome)
+        elif action is Action.CUT:
+            self._cut(why)
+        else:
+            self._close = self._close or action is Action.CLOSE
+            self._settle()
+
+    def _cut(self, why: str) -> None:
+        """End the response visibly before its end, behind what has already come."""
+        self.flow.error = why
+        pump = self._response_pump
+        assert pump is not None
+        pump.flushed = self._cut_now
+        pump.finish()
+
+    def _cut_now(self) -> None:
+        if self._over:
+            return
+        # Where only the connection's end tells the body's, an orderly end would be a lie.
+        if self._close_framed:
+            self._connection.abort()
+        else:
+            self._connection.close()
+        self._over_and_out(keep=False)
+
+    def _idle(self) -> None:
+        """See whether something has stood still for too long."""
+        limit = self._settings.timeouts.idle
+        now = self._seconds()
+        stalled = [
+            pump.blocked_since
+            for pump in (self._request_pump, self._response_pump)
+            if pump is not None and pump.blocked_since is not None
+        ]
+        since = min([self._progress, *stalled])
+        if since + limit > now:
+            self._connection.deadline.set(since + limit - now, self._idle)
+            return
+        client_stalls = self._response_pump is not None and self._response_pump.blocked_since is not None
+        if self._deaf or client_stalls:
+            if not self._deaf:
+                self.flow.outcome, self.flow.error = TIMED_OUT, "the client stopped reading"
+            self._deaf = True
+            self._connection.abort()
+            self._over_and_out(keep=False)
+            return
+        origin_stalls = self._request_pump is None or self._request_pump.blocked_since is not None
+        if self._request is Request.RECEIVING and self._response is not Response.SENDING and not origin_stalls:
+            self.fail(TIMED_OUT, "the client stopped sending", 408)
+        else:
+            self.fail(TIMED_OUT, "the origin stopped", 504)
+        if not self._over:
+            self._connection.deadline.set(limit, self._idle)
+
+    def _leave_upstream(self) -> None:
+        """The origin's part is over: its connection is the pool's."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            self._account(upstream)
+            upstream.end()
+
+    def _drop_upstream(self) -> None:
+        """The origin's connection is of no use any more, nor is what waits to be sent on it."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        if self._request_pump is not None:
+            self._request_pump.abandon()
+        if self._response_pump is not None:
+            self._response_pump.give_up_valve()
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        self._account(upstream)
+        if self._request_is_through:
+            upstream.abort()
+        else:
+            # It has part of a request: its end shows that there is no more.
+            upstream.close()
+
+    def _account(self, upstream: UpstreamConnection) -> None:
+        flow = self.flow
+        flow.origin_out = upstream.sink.sent - self._origin_sent_before
+        flow.origin_in = upstream.reader.consumed - self._origin_read_before
+        self._origin_sent_before = -flow.origin_out
+        self._origin_read_before = -flow.origin_in
+
+    def _over_and_out(self, keep: bool) -> None:
+        self._over = True
+        self._drop_upstream()
+        if self._file is not None:
+            self._file.stop()
+        if self._response_pump is not None:
+            self._response_pump.abandon()
+        flow = self.flow
+        flow.outcome = flow.outcome or FORWARDED
+        flow.client_in = self._layer.unaccounted
+        flow.client_out = self._connection.sink.sent - self._sent_before
+        flow.duration = self._seconds() - flow.started
+        self._proxy.journal.record(flow)
+        self._layer.exchange_over(keep)
+
+
+def _chain(replacements: tuple[Replacement, ...]) -> Chain | None:
+    """The filters of one body; None where there are none."""
+    if not replacements:
+        return None
+    return Chain([Replace([(item.find, item.put) for item in replacements])])

@@ -1,0 +1,153 @@
+"""HTTP/1 towards the client: one exchange after another on a connection.
+
+Requests are read as they come, but the next is begun only when the one before is done with: what a client sends
+ahead waits in the reader, and then in the client, for the valve is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamproxy.flow import MALFORMED, REFUSED, TIMED_OUT
+from streamproxy.proxy.exchange import Exchange
+from streamproxy.wire.http1 import HeadLimits, RequestReader
+from streamproxy.wire.message import RequestHead, WireError
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.downstream import DownstreamProtocol
+
+# Requests of one client that are answered within one turn, before others get theirs.
+MOST_IN_A_TURN = 8
+
+
+class Http1Layer:
+    """Reads requests from `connection` and gives each to an `Exchange`."""
+
+    def __init__(self, connection: DownstreamProtocol) -> None:
+        self._connection = connection
+        self._proxy = connection.proxy
+        limits = self._proxy.settings.limits
+        self._timeouts = self._proxy.settings.timeouts
+        self.reader = RequestReader(HeadLimits(limits.head, limits.fields, limits.trailers))
+        self._exchange: Exchange | None = None
+        # Bytes of wire that belong to exchanges which are over.
+        self._accounted = 0
+        self._taking = False
+        self._scheduled = False
+        self._head_begun = False
+        connection.deadline.set(self._timeouts.keepalive, self._idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; called again with nothing when there was more than one turn's worth."""
+        connection, reader = self._connection, self.reader
+        self._taking = True
+        for _ in range(MOST_IN_A_TURN):
+            try:
+                events = reader.feed(data)
+            except WireError as error:
+                self._malformed(error)
+                break
+            if events:
+                if self._exchange is not None:
+                    self._exchange.request_events(events)
+                else:
+                    head = events[0]
+                    assert type(head) is RequestHead
+                    self._head_begun = False
+                    self._exchange = Exchange(connection, self, head)
+                    self._exchange.begin(events[1:])
+            elif self._exchange is None and not self._head_begun and not reader.between:
+                self._head_begun = True
+                connection.deadline.set(self._timeouts.head, self._head_too_slow)
+            # An exchange that was over at once leaves the way free for what the client sent ahead.
+            if self._exchange is not None or connection.closing or not reader.waiting or reader.more or not events:
+                break
+            data = b""
+        self._taking = False
+        if connection.closing or connection.lost:
+            return
+        if reader.more or (self._exchange is None and events and reader.waiting):
+            self._take_a_turn()
+        elif reader.ended and reader.waiting and self._exchange is not None:
+            connection.valve.close("next request")
+
+    def _take_a_turn(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._connection.valve.close("turn")
+            self._proxy.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        connection = self._connection
+        if connection.lost or connection.closing:
+            return
+        self.data_received(b"")
+        if not self._scheduled and not connection.closing and not connection.lost:
+            connection.valve.open("turn")
+            if connection.half_closed:
+                self.read_ended()
+
+    def exchange_over(self, keep: bool) -> None:
+        """The exchange has been recorded. `keep`: its client may send another request."""
+        self._exchange = None
+        self._accounted = self.reader.consumed
+        connection = self._connection
+        if connection.lost or connection.closing:
+            return
+        if not keep:
+            if self.reader.ended:
+                connection.close()
+            else:
+                connection.linger()
+            return
+        self.reader.next_message()
+        connection.deadline.set(self._timeouts.keepalive, self._idle)
+        if not self._taking and self.reader.waiting:
+            # Not at once, for this may be called from deep within the exchange that is over.
+            connection.valve.open("next request")
+            self._take_a_turn()
+
+    @property
+    def unaccounted(self) -> int:
+        """Bytes of wire read for the exchange that is under way."""
+        return self.reader.consumed - self._accounted
+
+    def read_ended(self) -> None:
+        """The client has ended its side. It still gets what it asked for."""
+        if self._scheduled:
+            # There is more to read first.
+            return
+        if self._exchange is None:
+            if self.reader.between:
+                self._connection.close()
+            else:
+                self._malformed(WireError("the client ended its side inside a request"))
+        elif not self.reader.ended:
+            self._exchange.client_half_closed()
+
+    def connection_lost(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def refuse_connection(self) -> None:
+        """There are too many connections: say so, and close."""
+        self._refuse(503, "too many connections", REFUSED)
+
+    def _malformed(self, error: WireError) -> None:
+        if self._exchange is not None:
+            self._exchange.request_malformed(error)
+        else:
+            self._refuse(error.status, error.reason, MALFORMED)
+
+    def _head_too_slow(self) -> None:
+        self._refuse(408, "the request's head took too long", TIMED_OUT)
+
+    def _refuse(self, status: int, why: str, outcome: str) -> None:
+        """Answer what never became a request."""
+        self._exchange = Exchange(self._connection, self, None)
+        self._exchange.fail(outcome, why, status)
+
+    def _idle(self) -> None:
+        self._connection.close()

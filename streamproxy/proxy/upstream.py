@@ -1,0 +1,159 @@
+"""A connection to an origin: what it reads goes to the exchange that is using it, and nowhere else.
+
+Which connection an exchange gets, and what becomes of it afterwards, is the pool's (`pool.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from streamproxy.stream.deadline import Deadline
+from streamproxy.stream.sink import Sink
+from streamproxy.stream.valve import Valve
+from streamproxy.wire.http1 import HeadLimits, ResponseReader
+from streamproxy.wire.message import Origin, WireError
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.exchange import Exchange
+    from streamproxy.proxy.pool import Pool
+
+# How long what is already written may take to leave once a connection is given up, in seconds.
+LAST_WORDS = 10
+
+
+@implementer(IHalfCloseableProtocol)
+class UpstreamConnection(Protocol):
+    """One HTTP/1 connection to `origin`, in use by one exchange at a time or idle in `pool`."""
+
+    transport: ITCPTransport
+    valve: Valve
+    sink: Sink
+
+    def __init__(self, origin: Origin, pool: Pool, clock: IReactorTime, limits: HeadLimits) -> None:
+        self.origin = origin
+        self.reader = ResponseReader(limits)
+        self.deadline = Deadline(clock)
+        # False once it can't carry another exchange.
+        self.reusable = True
+        # It has carried an exchange before.
+        self.used = False
+        self._pool = pool
+        self._clock = clock
+        self._exchange: Exchange | None = None
+        self._eof_waits = False
+        self._lost = False
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.valve = Valve(self.transport)
+        self.sink = Sink(self.transport)
+
+    def begin(self, exchange: Exchange, method: bytes) -> None:
+        """`exchange` sends a `method` request on this connection now, and gets all that comes back."""
+        self._exchange = exchange
+        self.reader.expect(method)
+        self.deadline.clear()
+
+    def end(self) -> None:
+        """The exchange needs it no more: back to the pool, or closed where another couldn't trust it."""
+        self._exchange = None
+        self.used = True
+        if self._lost:
+            return
+        # Whatever stands behind a response that has ended was never asked for.
+        if self.reusable and self.reader.ended and not self.reader.waiting and not self.valve.closed:
+            self._pool.give(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Send what is written, then close; without waiting for it for ever."""
+        self._exchange = None
+        self.reusable = False
+        if not self._lost:
+            self.sink.release()
+            self.deadline.set(LAST_WORDS, self.abort)
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once, with a reset."""
+        self._exchange = None
+        self.reusable = False
+        if not self._lost:
+            self.sink.release()
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._exchange is None:
+            if self.reusable:
+                # Nothing was asked: it would be taken for the answer to the next request.
+                self._pool.forget(self)
+                self.abort()
+            return
+        try:
+            events = self.reader.feed(data)
+        except WireError as error:
+            self._exchange.origin_malformed(error.reason)
+            return
+        if self.reader.more:
+            self.valve.close("turn")
+            self._clock.callLater(0, self._go_on)
+        elif self.reader.ended and self.reader.waiting:
+            self.reusable = False
+            self.valve.close("beyond the response")
+        if events:
+            self._exchange.origin_events(events)
+
+    def _go_on(self) -> None:
+        """Read on in what was left for the sake of other connections."""
+        if self._lost or self._exchange is None:
+            return
+        self.dataReceived(b"")
+        if not self.reader.more:
+            self.valve.open("turn")
+            if self._eof_waits:
+                self._eof()
+
+    def readConnectionLost(self) -> None:
+        self.valve.end()
+        self.reusable = False
+        if self._exchange is None:
+            self._pool.forget(self)
+            self.close()
+        elif self.reader.more:
+            self._eof_waits = True
+        else:
+            self._eof()
+
+    def _eof(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        try:
+            events = self.reader.eof()
+        except WireError as error:
+            exchange.origin_gone(error.reason)
+        else:
+            if events:
+                exchange.origin_events(events)
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        self._lost = True
+        self.reusable = False
+        self.valve.end()
+        self.sink.release()
+        self.deadline.cancel()
+        self._pool.forget(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.origin_gone("the origin closed the connection inside its response"
+                                 if not self.reader.between else "the origin closed the connection without a response")

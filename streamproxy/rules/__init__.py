@@ -1,0 +1,1 @@
+"""Policy: what should happen to a message, as pure functions of its head. Never sees a transport."""

@@ -1,0 +1,327 @@
+"""Patterns, and the things of a request that they are held against.
+
+A wildcard pattern stands for the whole of a text: `*` for any run of characters, `?` for one. It is matched
+in time linear in the text. `{regex: ...}` is searched for, by Python's `re`, and how long that takes is up to
+who wrote it. What a path or an URL may look like is told in `paths`. Which rules there are, and what they do,
+isn't known here.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from streamproxy.rules.paths import escaped_text, path_forms, query_forms
+from streamproxy.wire.headers import Headers
+from streamproxy.wire.message import Origin, Target
+
+_STARS = re.compile(r"\*+")
+_HOST_PATTERN = re.compile(r"[a-z0-9_.*?-]+", re.ASCII)
+_PORT_PATTERN = re.compile(r"[0-9*?]+", re.ASCII)
+_METHOD_PATTERN = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~?-]+", re.ASCII)
+_URL_PATTERN = re.compile(r"([a-zA-Z0-9+.*?-]+)://([^/]*)(/.*)?", re.DOTALL)
+_MAYBE_IPV4 = re.compile(r"[0-9][0-9a-fx.]*", re.ASCII)
+
+
+class PatternError(ValueError):
+    """A pattern that can't mean anything; its text says what was expected instead."""
+
+
+class Pattern(NamedTuple):
+    """One compiled pattern. `tail`: its group 1 is what its trailing `*` stands for."""
+
+    text: str
+    regex: re.Pattern[str]
+    is_wildcard: bool
+    tail: bool = False
+
+    def match(self, text: str) -> re.Match[str] | None:
+        return self.regex.fullmatch(text) if self.is_wildcard else self.regex.search(text)
+
+
+class Found(NamedTuple):
+    """That a pattern matched: which of the texts (the form), and where in it the pattern's tail begins."""
+
+    form: int
+    text: str
+    tail: int | None
+
+
+class Patterns:
+    """Patterns of which any will do."""
+
+    __slots__ = ("patterns",)
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        self.patterns = tuple(patterns)
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and self.patterns == other.patterns
+
+    def __hash__(self) -> int:
+        return hash(self.patterns)
+
+    def __repr__(self) -> str:
+        return f"Patterns({[pattern.text for pattern in self.patterns]!r})"
+
+    def matches(self, text: str) -> bool:
+        return any(pattern.match(text) for pattern in self.patterns)
+
+    def find(self, texts: Iterable[str]) -> Found | None:
+        """The first of the texts that a pattern matches."""
+        for index, text in enumerate(texts):
+            for pattern in self.patterns:
+                match = pattern.match(text)
+                if match:
+                    return Found(index, text, match.start(1) if pattern.tail else None)
+        return None
+
+    def match_value(self, value: bytes) -> bool:
+        """Match a field's value, read as Latin-1 and, where it is that, as UTF-8."""
+        text = value.decode("latin-1")
+        if self.matches(text):
+            return True
+        if value.isascii():
+            return False
+        try:
+            return self.matches(value.decode("utf-8"))
+        except UnicodeDecodeError:
+            return False
+
+    def match_content_type(self, value: bytes) -> bool:
+        """Match a Content-Type, whole or without its parameters. The patterns are `type_pattern`s."""
+        text = value.decode("latin-1").lower()
+        if self.matches(text):
+            return True
+        kind, semicolon, _ = text.partition(";")
+        return bool(semicolon) and self.matches(kind.rstrip(" \t"))
+
+
+class HostPatterns:
+    """Patterns of hosts, and of hosts with a port. `exact`: the hosts, where nothing but hosts is listed."""
+
+    __slots__ = ("_names", "_with_port", "exact")
+
+    def __init__(self, patterns: Iterable[HostPattern]) -> None:
+        patterns = tuple(patterns)
+        self._names = Patterns(host.pattern for host in patterns if not host.has_port)
+        self._with_port = Patterns(host.pattern for host in patterns if host.has_port)
+        exact = [host.exact for host in patterns if host.exact is not None]
+        self.exact = frozenset(exact) if len(exact) == len(patterns) else None
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self._with_port)
+
+    def match(self, host: str, port: int) -> bool:
+        forms = host_forms(host)
+        if self._names and self._names.find(forms):
+            return True
+        if not self._with_port:
+            return False
+        texts = (f"[{form}]:{port}" if ":" in form else f"{form}:{port}" for form in forms)
+        return self._with_port.find(texts) is not None
+
+
+class HostPattern(NamedTuple):
+    """One pattern of a host, or of host:port."""
+
+    pattern: Pattern
+    has_port: bool = False
+    exact: str | None = None
+
+
+class Asked:
+    """What was asked for, in all the forms that patterns are tried on; they are made when needed."""
+
+    __slots__ = ("_paths", "_urls", "path", "query", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        path, mark, query = target.path.partition("?")
+        self.path = path
+        self.query = mark + query
+        self._paths: tuple[str, ...] | None = None
+        self._urls: tuple[list[str], list[int]] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        if self._paths is None:
+            self._paths = path_forms(self.path)
+        return self._paths
+
+    @property
+    def urls(self) -> list[str]:
+        return self._url_forms()[0]
+
+    def query_begins(self, index: int) -> int:
+        """Where the query begins (or the text ends) in the URL form with this index."""
+        return self._url_forms()[1][index]
+
+    def _url_forms(self) -> tuple[list[str], list[int]]:
+        if self._urls is None:
+            scheme, host, port = self.target.origin
+            paths = ("",) if self.path == "*" else self.paths
+            queries = query_forms(self.query)
+            urls: list[str] = []
+            begins: list[int] = []
+            for form in host_forms(host):
+                start = f"{scheme}://{Origin(scheme, form, port).netloc}"
+                for path in paths:
+                    for query in queries:
+                        urls.append(f"{start}{path}{query}")
+                        begins.append(len(start) + len(path))
+            self._urls = (urls, begins)
+        return self._urls
+
+
+@functools.lru_cache(maxsize=1024)
+def host_forms(host: str) -> tuple[str, ...]:
+    """The forms of a host (lower case) that reach the same place: no last dot; addresses as usual."""
+    host = host.rstrip(".") or host
+    forms = [host]
+    if ":" in host:
+        try:
+            address = ipaddress.IPv6Address(host.partition("%")[0])
+        except ValueError:
+            return (host,)
+        forms.append(address.compressed)
+        if address.ipv4_mapped:
+            forms.append(str(address.ipv4_mapped))
+    elif _MAYBE_IPV4.fullmatch(host):
+        try:  # a resolver takes 127.1 and 0x7f000001 for 127.0.0.1; so does this, and asks nobody
+            forms.append(socket.inet_ntoa(socket.inet_aton(host)))
+        except OSError:
+            return (host,)
+    return tuple(dict.fromkeys(forms))
+
+
+def header_holds(name: bytes, test: Patterns | bool, *heads: Headers) -> bool:
+    """Whether one of the heads has a line that matches; for False, whether none has the field."""
+    if test is True:
+        return any(name in headers for headers in heads)
+    if test is False:
+        return not any(name in headers for headers in heads)
+    return any(test.match_value(value) for headers in heads for value in headers.lines(name))
+
+
+def content_type_holds(types: Patterns, *heads: Headers) -> bool:
+    """Whether one of the heads has a Content-Type that matches."""
+    values = (value for headers in heads for value in headers.lines(b"content-type"))
+    return any(types.match_content_type(value) for value in values)
+
+
+def wildcard(text: str) -> Pattern:
+    """Compile a wildcard pattern.
+
+    Each run between two stars is an atomic group, found at its first place and never looked for again: giving
+    way couldn't help, as a later star takes what is left. So no pattern makes matching worse than linear.
+    """
+    parts = ["".join("." if char == "?" else re.escape(char) for char in part) for part in _STARS.split(text)]
+    first, *others = parts
+    source = first
+    if others:
+        *middle, last = others
+        source += "".join(f"(?>.*?{part})" for part in middle)
+        source += f".*{last}" if last else "(.*)"
+    return Pattern(text, re.compile(source, re.DOTALL), True, bool(others) and not others[-1])
+
+
+def regex(text: str, flags: int = 0) -> Pattern:
+    """Compile a pattern for Python's `re`."""
+    try:
+        return Pattern(text, re.compile(text, flags), False)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise PatternError(f"a regular expression ({error})") from None
+
+
+def value_pattern(text: str) -> Pattern:
+    """A pattern of a field's value, in which case counts."""
+    return wildcard(text)
+
+
+def type_pattern(text: str) -> Pattern:
+    """A pattern of a Content-Type, in which case doesn't count."""
+    return wildcard(text.lower())
+
+
+def method_pattern(text: str) -> Pattern:
+    """A pattern of a method, in which case doesn't count."""
+    text = text.upper()
+    if not _METHOD_PATTERN.fullmatch(text):
+        raise PatternError("a method such as POST")
+    return wildcard(text)
+
+
+def path_pattern(text: str) -> Pattern:
+    """A pattern of a path without its query; what is written unescaped is escaped as in an URL."""
+    if not text.startswith(("/", "*", "?")):
+        raise PatternError("a path that begins with / or *")
+    return wildcard(escaped_text(text))
+
+
+def url_pattern(text: str) -> Pattern:
+    """A pattern of a whole URL: scheme and host in any case, the scheme's own port left out."""
+    text = escaped_text(text)
+    parts = _URL_PATTERN.fullmatch(text)
+    if parts:
+        if "%" in parts[2]:
+            raise PatternError("a host in ASCII")
+        scheme, host, path = parts[1].lower(), parts[2].lower(), parts[3]
+        default = {"http": ":80", "https": ":443"}.get(scheme)
+        if default:
+            host = host.removesuffix(default)
+        host = host if host.endswith("*") else host.rstrip(".")
+        text = f"{scheme}://{host}{path if path is not None else '' if host.endswith('*') else '/'}"
+    elif not text.startswith(("*", "?")):
+        raise PatternError("an URL such as http://example.com/*")
+    return wildcard(text)
+
+
+def host_pattern(text: str) -> HostPattern:
+    """A pattern of a host, or of `host:port`; an IPv6 address with a port stands in brackets."""
+    text = text.lower()
+    if not text.isascii():
+        try:
+            hint = f" (perhaps {text.encode('idna').decode()!r})"
+        except UnicodeError:
+            hint = ""
+        raise PatternError(f"a host in ASCII{hint}")
+    name, port = text, None
+    if text.startswith("["):
+        name, bracket, port = text[1:].partition("]")
+        if not bracket or (port and port[0] != ":"):
+            raise PatternError("a host such as [::1] or [::1]:8080")
+        port = port[1:] if port else None
+    elif text.count(":") == 1:
+        name, _, port = text.partition(":")
+    if port is not None and not _PORT_PATTERN.fullmatch(port):
+        raise PatternError("a host such as *.example.com, or with a port as example.com:8080")
+    is_ipv6 = ":" in name
+    if is_ipv6:
+        name = _normal_ipv6(name)
+    else:
+        name = name if name.endswith("*") else name.rstrip(".")
+        if not _HOST_PATTERN.fullmatch(name):
+            raise PatternError("a host such as *.example.com")
+    if port is not None:
+        return HostPattern(wildcard(f"[{name}]:{port}" if is_ipv6 else f"{name}:{port}"), has_port=True)
+    return HostPattern(wildcard(name), exact=None if "*" in name or "?" in name else name)
+
+
+def _normal_ipv6(name: str) -> str:
+    if "*" in name or "?" in name:
+        if re.fullmatch(r"[0-9a-f:.*?]+", name):
+            return name
+    else:
+        try:
+            return ipaddress.IPv6Address(name).compressed
+        except ValueError:
+            pass
+    raise PatternError("an IPv6 address such as ::1")

@@ -1,0 +1,180 @@
+"""The keys of a configuration, as models: what may be written, what is read of it, what it is left out for.
+
+Single values are read in `values`; an error is put into words in `explain`. A key marked `Unbuilt` is part of
+the interface with nothing behind it yet; to build it, take the mark away. Here nothing is decided about a
+message: see `ruleset`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+
+from streamproxy.rules import values
+from streamproxy.rules.match import HostPatterns, Patterns, type_pattern
+from streamproxy.rules.values import Boolean, Line, Seconds, Size, Unbuilt, count, one_of, one_or_many, size
+
+STREAMED_TYPES = (
+    "text/event-stream",
+    "application/x-ndjson",
+    "application/grpc*",
+    "multipart/x-mixed-replace",
+)
+ENDPOINT = "tcp:8080:interface=127.0.0.1"
+ADMIN_ENDPOINT = "tcp:8081:interface=127.0.0.1"
+MODES = ("forward", "reverse", "upstream", "socks5", "transparent")
+
+OneOrMany = BeforeValidator(one_or_many)
+Lines = Annotated[tuple[Line, ...], OneOrMany]
+
+
+class Section(BaseModel):
+    """A mapping of known keys. Null is the same as leaving a key out, but for those in `never_null`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    never_null: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        known = {field.alias or name for name, field in cls.model_fields.items()} - cls.never_null
+        return {key: value for key, value in given.items() if value is not None or key not in known}
+
+
+def _as_listener(value: Any) -> Any:
+    return value if isinstance(value, dict) else {"endpoint": value}
+
+
+class Listener(Section):
+    endpoint: values.Endpoint
+    mode: Annotated[str, PlainValidator(one_of(*MODES)), Unbuilt("forward")] = "forward"
+    to: Annotated[Line | None, Unbuilt()] = None
+
+
+class Tls(Section):
+    intercept: Annotated[Boolean, Unbuilt(True)] = True
+    passthrough: Annotated[Lines, Unbuilt(())] = ()
+    only: Annotated[Lines, Unbuilt(())] = ()
+    verify_upstream: Annotated[Boolean, Unbuilt(True)] = True
+    trusted_ca: Annotated[Lines, Unbuilt(())] = ()
+
+
+class Limits(Section):
+    head: Annotated[int, PlainValidator(size(256, 16 << 20))] = 64 << 10
+    fields: Annotated[int, PlainValidator(count(1, 100_000))] = 200
+    trailers: Annotated[int, PlainValidator(size(0, 16 << 20))] = 16 << 10
+    held_body: Size = 8 << 20
+    body: Size | None = None
+    websocket_message: Annotated[Size, Unbuilt(16 << 20)] = 16 << 20
+    capture: Annotated[Size, Unbuilt(64 << 10)] = 64 << 10
+    memory: Annotated[Size, Unbuilt(256 << 20)] = 256 << 20
+    connections: Annotated[int, PlainValidator(count(1, 10_000_000))] = 10_000
+
+
+class Timeouts(Section):
+    connect: Seconds = 10.0
+    handshake: Annotated[Seconds, Unbuilt(10.0)] = 10.0
+    head: Seconds = 30.0
+    idle: Seconds = 300.0
+    keepalive: Seconds = 75.0
+    drain: Annotated[Seconds, Unbuilt(30.0)] = 30.0
+
+
+class Access(Section):
+    allow: Annotated[Lines, Unbuilt(())] = ()
+    htpasswd: Annotated[Line | None, Unbuilt()] = None
+
+
+class Match(Section):
+    """What a rule applies to: all that is given must hold.
+
+    Null isn't the same as left out here. A pattern that somebody forgot to write would match everything.
+    """
+
+    never_null = frozenset(("host", "path", "method", "url", "header", "content_type"))
+
+    host: values.HostPatterns = HostPatterns(())
+    path: values.PathPatterns = Patterns(())
+    method: values.MethodPatterns = Patterns(())
+    url: values.UrlPatterns = Patterns(())
+    header: dict[values.HeaderName, values.HeaderTest] = {}
+    content_type: values.TypePatterns = Patterns(())
+
+
+class Edits(Section):
+    set: dict[values.SettableName, values.HeaderValue] = {}
+    add: dict[values.EditableName, values.HeaderValues] = {}
+    remove: Annotated[tuple[values.EditableName, ...], OneOrMany] = ()
+
+
+class Replace(Section):
+    find: values.FindText = None
+    regex: Annotated[Line | None, Unbuilt()] = None
+    put: values.PutText = Field(alias="with")
+
+
+class Pace(Section):
+    rate: Size | None = None
+    delay: Seconds | None = None
+
+
+class Fault(Section):
+    after: Size = 0
+    action: Annotated[str, PlainValidator(one_of("reset", "close"))] = "reset"
+
+
+class Changes(Section):
+    """What a rule does to one of the two messages."""
+
+    headers: Edits = Edits()
+    replace: Annotated[tuple[Replace, ...], OneOrMany] = ()
+    stream: Boolean | None = None
+    events: Annotated[Line | None, Unbuilt()] = None
+    lines: Annotated[Line | None, Unbuilt()] = None
+    transform: Annotated[Line | None, Unbuilt()] = None
+    pace: Annotated[Pace | None, Unbuilt()] = None
+    fault: Annotated[Fault | None, Unbuilt()] = None
+    capture: Annotated[Any, Unbuilt()] = None
+
+
+class Respond(Section):
+    status: values.AnswerStatus = 200
+    headers: dict[values.EditableName, values.HeaderValues] = {}
+    text: values.AnswerText = None
+    file: values.ServedPath = None
+
+
+class Rule(Section):
+    never_null = frozenset(("match",))
+
+    name: Line | None = None
+    match: Match = Match()
+    request: Changes = Changes()
+    response: Changes = Changes()
+    block: values.BlockStatus = None
+    respond: Respond | None = None
+    redirect_to: values.RedirectTo = None
+
+
+class Configuration(Section):
+    """Everything that a configuration may say."""
+
+    listen: Annotated[
+        tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], Field(min_length=1), OneOrMany
+    ] = (Listener(endpoint=ENDPOINT),)
+    admin: Annotated[values.Endpoint | None, Unbuilt(ADMIN_ENDPOINT)] = ADMIN_ENDPOINT
+    state_dir: Annotated[Line | None, Unbuilt()] = None
+    stream_large_bodies: Size | None = None
+    stream_websockets: Annotated[Boolean, Unbuilt(False)] = False
+    stream_content_types: values.StreamedTypes = Patterns(type_pattern(kind) for kind in STREAMED_TYPES)
+    hold: Annotated[str, PlainValidator(one_of("needed", "always"))] = "needed"
+    write_size: Annotated[int, PlainValidator(size(16, 4096))] = 4096
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    access: Access = Access()
+    scripts: Annotated[Lines, Unbuilt(())] = ()
+    rules: tuple[Rule, ...] = ()

@@ -1,0 +1,142 @@
+"""The front door: what `twistd streamproxy` reads from its command line, and the service that it runs."""
+
+from __future__ import annotations
+
+import secrets
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from streamproxy import __version__
+from streamproxy.journal import Journal
+from streamproxy.proxy.downstream import DownstreamFactory, Proxy
+from streamproxy.proxy.pool import Pool
+from streamproxy.settings import ConfigurationError, Settings, load
+
+# Names are looked up in threads; so many slow ones at once don't yet keep another waiting.
+RESOLVER_THREADS = 50
+log = Logger()
+
+
+class CannotStart(SystemExit, Exception):
+    """A clear line and exit status 1, in the foreground (as SystemExit) and for twistd's daemon alike."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+class Options(usage.Options):
+    """`twistd streamproxy -c FILE [--set KEY=VALUE ...] [--check]`."""
+
+    longdesc = "A streaming, intercepting proxy for HTTP, ruled by YAML."
+    optParameters = [["config", "c", None, "The YAML file with settings and rules."]]
+    optFlags = [["check", None, "Read everything, print all errors, and exit: 0 if there are none, else 1."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overrides: list[str] = []
+        self.settings: Settings | None = None
+
+    def opt_set(self, assignment: str) -> None:
+        """Set a key, whatever the file says: KEY=VALUE, with dots between nested keys. May be repeated."""
+        self.overrides.append(assignment)
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"streamproxy {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]}: expected no such argument (the file goes behind -c)")
+
+    def postOptions(self) -> None:
+        if self["config"] is None:
+            raise CannotStart("streamproxy: no configuration: expected -c FILE")
+        try:
+            self.settings = load(self["config"], self.overrides)
+        except ConfigurationError as error:
+            raise CannotStart("\n".join(error.lines)) from None
+        if self["check"]:
+            print(f"{self['config']}: in order")
+            raise SystemExit(0)
+
+
+class ProxyService(Service):
+    """Listens as `settings` say, and proxies until it is stopped."""
+
+    def __init__(self, settings: Settings, reactor: object) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._ports: list[IListeningPort] = []
+        self._pool = Pool(reactor, settings)
+        # A name of its own for each process, so that it knows a request that has been here before, and two
+        # proxies in a row don't take each other for a loop.
+        via = f"streamproxy-{secrets.token_hex(4)}".encode()
+        self._proxy = Proxy(settings, self._pool, Journal(_log_line), reactor, via)  # type: ignore[arg-type]
+
+    def privilegedStartService(self) -> None:
+        """Open all listeners, or none: raises `CannotStart` where one can't be had."""
+        for description in self._settings.listen:
+            try:
+                endpoint = serverFromString(self._reactor, description)
+            except (ValueError, TypeError, KeyError) as error:
+                self._refuse(f"listen: {description!r} is not an endpoint: {error}")
+            outcome: list[IListeningPort | Failure] = []
+            endpoint.listen(DownstreamFactory(self._proxy)).addBoth(outcome.append)
+            if not outcome:
+                self._refuse(f"listen: {description!r} is not an endpoint that opens at once")
+            if isinstance(outcome[0], Failure):
+                error = outcome[0].value
+                why = error.socketError if isinstance(error, CannotListenError) else error
+                self._refuse(f"can't listen on {description}: {getattr(why, 'strerror', None) or why}")
+            else:
+                self._ports.append(outcome[0])
+
+    def _refuse(self, message: str) -> None:
+        for port in self._ports:
+            port.stopListening()
+        raise CannotStart(f"streamproxy: {message}")
+
+    def startService(self) -> None:
+        super().startService()
+        self._reactor.suggestThreadPoolSize(RESOLVER_THREADS)  # type: ignore[attr-defined]
+        for port in self._ports:
+            log.info("listening on {address}", address=_words(port))
+
+    def stopService(self) -> Deferred[object] | None:
+        """Stop listening and close what is idle. What is running is cut when the process ends."""
+        super().stopService()
+        for port in self._ports:
+            port.stopListening()
+        self._pool.close()
+        return None
+
+
+def _words(port: IListeningPort) -> str:
+    address = port.getHost()
+    return f"{getattr(address, 'host', '')}:{getattr(address, 'port', address)}"
+
+
+def _log_line(line: str) -> None:
+    log.info("{line}", line=line)
+
+
+def makeService(options: Options) -> IService:
+    """The service that twistd runs."""
+    from twisted.internet import reactor
+
+    assert options.settings is not None
+    service = MultiService()
+    ProxyService(options.settings, reactor).setServiceParent(service)
+    return service

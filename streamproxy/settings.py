@@ -1,0 +1,194 @@
+"""What the proxy is told: a configuration file and the command line, read, checked once and frozen.
+
+Nothing here opens a port. An endpoint string is handed on as text to who listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamproxy.rules import schema
+from streamproxy.rules.explain import dotted, known_keys, read_configuration, shown, unknown_key
+from streamproxy.rules.ruleset import RuleSet
+from streamproxy.rules.way import Streaming
+from streamproxy.rules.yaml import Document, Path, Place, Problem, YamlError, compose, decoded
+
+# More than anybody writes, and little enough that a mistaken path (/dev/zero) ends in words.
+LARGEST_FILE = 16 << 20
+
+
+class ConfigurationError(Exception):
+    """What is wrong with the configuration: one line an error."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes, and counts; `body` is None where there is no limit."""
+
+    head: int = 64 << 10
+    fields: int = 200
+    trailers: int = 16 << 10
+    held_body: int = 8 << 20
+    body: int | None = None
+    connections: int = 10_000
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Times in seconds."""
+
+    connect: float = 10.0
+    head: float = 30.0
+    idle: float = 300.0
+    keepalive: float = 75.0
+
+
+def _no_rules() -> RuleSet:
+    return RuleSet((), _streaming(schema.Configuration()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the proxy is told; by itself, what holds without a configuration."""
+
+    listen: tuple[str, ...] = (schema.ENDPOINT,)
+    write_size: int = 4096
+    stream_large_bodies: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    rules: RuleSet = field(default_factory=_no_rules)
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> Settings:
+    """Read the configuration at `path`, then each `KEY=VALUE` over it. Raises ConfigurationError."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError([f"{path}: can't be read: {reason}"]) from None
+    if len(raw) > LARGEST_FILE:
+        raise ConfigurationError([f"{path}: can't be read: is larger than {LARGEST_FILE >> 20}m"])
+    problems: list[Problem] = []
+    document = Document({}, {(): Place(path, 1, 1)}, {})
+    try:
+        document = compose(decoded(raw, path), path)
+    except YamlError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigurationError(_in_order(problems))
+    if document.data is None:
+        document = document._replace(data={})
+    for index, override in enumerate(overrides):
+        problem = _override(document, override, index) if isinstance(document.data, dict) else None
+        if problem:
+            problems.append(problem)
+    configuration, found = read_configuration(document)
+    problems += found
+    if problems or configuration is None:
+        raise ConfigurationError(_in_order(problems))
+    return _settings(configuration)
+
+
+def _settings(configuration: schema.Configuration) -> Settings:
+    limits, timeouts = configuration.limits, configuration.timeouts
+    return Settings(
+        listen=tuple(listener.endpoint for listener in configuration.listen),
+        write_size=configuration.write_size,
+        stream_large_bodies=configuration.stream_large_bodies,
+        limits=Limits(
+            head=limits.head,
+            fields=limits.fields,
+            trailers=limits.trailers,
+            held_body=limits.held_body,
+            body=limits.body,
+            connections=limits.connections,
+        ),
+        timeouts=Timeouts(
+            connect=timeouts.connect, head=timeouts.head, idle=timeouts.idle, keepalive=timeouts.keepalive
+        ),
+        rules=RuleSet(configuration.rules, _streaming(configuration)),
+    )
+
+
+def _streaming(configuration: schema.Configuration) -> Streaming:
+    return Streaming(
+        types=configuration.stream_content_types,
+        large=configuration.stream_large_bodies,
+        hold_always=configuration.hold == "always",
+        held_body=configuration.limits.held_body,
+    )
+
+
+def _in_order(problems: list[Problem]) -> list[str]:
+    """One line each, in the order of the file, then of the command line."""
+    places = sorted(problems, key=lambda each: (each.place.line == 0, each.place.line, each.place.column))
+    lines = (f"{problem.place}: {problem.text}" for problem in places)
+    return list(dict.fromkeys(" ".join(line.splitlines()) for line in lines))
+
+
+def _override(document: Document, override: str, index: int) -> Problem | None:
+    """Put one `KEY=VALUE` of the command line into the data; what is wrong with it, if anything."""
+    key, equals, written = override.partition("=")
+    label = f"--set {override if len(override) <= 120 else override[:117] + '...'}"
+    label = " ".join(repr(label)[1:-1].split()) if not label.isprintable() else label
+    place = Place(label, 0, index)
+    if not equals or not key:
+        return Problem(place, "expected KEY=VALUE")
+    try:
+        value = compose(written, label)
+    except YamlError as error:
+        return Problem(place, error.problems[0].text)
+    return _put(document, key.strip().split("."), value, place)
+
+
+def _put(document: Document, keys: list[str], value: Document, place: Place) -> Problem | None:
+    """Put a value at the end of a way of keys, making the mappings on the way that aren't there."""
+    data: Any = document.data
+    path: Path = ()
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(data, list):
+            if not key.isdecimal() or not key.isascii() or len(key) > 6 or int(key) > len(data):
+                return Problem(place, f"there is no {dotted(path)}[{key}]; it has {len(data)} entries")
+            step: str | int = int(key)
+            if step == len(data):
+                data.append(None)
+        else:
+            step = key
+            level = tuple(part for part in path if isinstance(part, str))
+            known = known_keys(level)
+            if known is not None and key not in known:
+                where = f"{dotted(path)}: " if path else ""
+                return Problem(place, where + unknown_key((*path, key)))
+        path = (*path, step)
+        if last:
+            _forget(document, path)
+            data[step] = value.data
+            document.key_places[path] = place._replace(path=path)
+            for inner in value.places:
+                document.places[path + inner] = place._replace(path=path)
+            for inner in value.key_places:
+                document.key_places[path + inner] = place._replace(path=path)
+            return None
+        below = data[step] if isinstance(step, int) else data.get(step)
+        if below is None:
+            below = [] if keys[position + 1].isdecimal() else {}
+            data[step] = below
+            document.places[path] = place
+        elif not isinstance(below, dict | list):
+            return Problem(place, f"{dotted(path)} is {shown(below)}, so nothing can be set inside it")
+        data = below
+    return None
+
+
+def _forget(document: Document, path: Path) -> None:
+    for places in (document.places, document.key_places):
+        for inner in [each for each in places if each[: len(path)] == path]:
+            del places[inner]

@@ -1,0 +1,1 @@
+"""Pressure: producers and consumers. The only room that pauses anything."""

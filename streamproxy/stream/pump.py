@@ -1,0 +1,169 @@
+"""Moves the bytes of one message from a source to a sink, in pieces.
+
+What flow control is here, in whole:
+
+- The source is a transport that is read; `valve` is its pause switch. The sink is a transport that is written; it
+  tells when it is full. Between them everything is synchronous, so the pump's queue is the only place where a
+  body can wait, and the pump is the only one that pauses its source for it.
+- The source calls `write` with whatever one read became. The pump writes it on in pieces of at most `size` bytes,
+  in the same turn. A piece may fill the sink: then the rest stays in the queue and the valve closes.
+- A closed valve doesn't stop bytes that have already been read (over TLS a whole read is decrypted, whatever is
+  paused): they are taken, and queued. So the queue holds at most about what one read brings.
+- The sink drains: the queue goes first, and only when it is empty and the sink still has room does the valve open.
+- A pump may have no sink yet (the connection upstream is still being made). That is the same as a full one.
+- Once `finish` was called no more can come, so nothing needs pausing: the valve is opened and given up, and when
+  the queue is empty `flushed` is called. The last bytes are then the transport's.
+
+`write()` on a transport may call back into the pump before it returns, and so may resuming a source: `_running`
+keeps the two from nesting.
+
+Ways not taken: registering the pump itself as the transport's producer (a connection carries many messages, and
+its fullness outlives each of them), a coroutine for each piece (it costs more than the piece), and a queue with a
+limit of its own (it would be a second place that pauses).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from streamproxy.stream.sink import Sink
+from streamproxy.stream.valve import Valve
+
+# The reason by which a pump's valve is shut.
+SINK_FULL = "sink full"
+
+
+class Pump:
+    """Writes to a sink in pieces of at most `size` bytes, and keeps `valve` closed while it can't.
+
+    `seconds` is a clock's reading in seconds. `flushed` is called once, after `finish`, when the last byte has been
+    handed to the sink.
+    """
+
+    __slots__ = (
+        "_at",
+        "_finishing",
+        "_queue",
+        "_running",
+        "_seconds",
+        "_sink",
+        "_size",
+        "_valve",
+        "blocked_since",
+        "flushed",
+    )
+
+    def __init__(
+        self, valve: Valve | None, size: int, seconds: Callable[[], float], flushed: Callable[[], None] | None = None
+    ) -> None:
+        self._valve = valve
+        self._size = size
+        self._seconds = seconds
+        self.flushed = flushed
+        self._sink: Sink | None = None
+        self._queue: deque[bytes] = deque()
+        self._at = 0
+        self._running = False
+        self._finishing = False
+        # When it last could not write on, or made its last progress since; None while nothing is in its way.
+        self.blocked_since: float | None = None
+
+    @property
+    def queued(self) -> int:
+        """How many bytes wait for the sink."""
+        return sum(map(len, self._queue)) - self._at
+
+    def attach(self, sink: Sink) -> None:
+        """Write to `sink` from now on."""
+        self._sink = sink
+        sink.pump = self
+        self._run()
+
+    def write(self, data: bytes) -> None:
+        """Send `data` on, now or when the sink has room. Always takes it."""
+        if data:
+            self._queue.append(data)
+            self._run()
+
+    def finish(self) -> None:
+        """There is no more to come."""
+        self._finishing = True
+        self.give_up_valve()
+        self._run()
+
+    def abandon(self) -> None:
+        """Forget what is queued, leave valve and sink alone. `flushed` won't be called."""
+        self.flushed = None
+        self._finishing = True
+        self._queue.clear()
+        self._at = 0
+        self.blocked_since = None
+        self.give_up_valve()
+        self._let_go_of_sink()
+
+    def sink_has_room(self) -> None:
+        """Called by the sink when it was full and isn't any longer."""
+        self._run()
+
+    def _run(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        sink, queue, size = self._sink, self._queue, self._size
+        at = self._at
+        moved = False
+        try:
+            while queue and sink is not None and not sink.full:
+                data = queue[0]
+                length = len(data)
+                moved = True
+                if at == 0 and length <= size:
+                    queue.popleft()
+                    sink.write(data)
+                    continue
+                while at < length and not sink.full:
+                    sink.write(data[at : at + size])
+                    at += size
+                if at >= length and queue:
+                    queue.popleft()
+                    at = 0
+                # `abandon` may have been called by a write.
+                elif not queue:
+                    at = 0
+        finally:
+            self._at = at
+            self._running = False
+        if self._finishing and not queue:
+            self.blocked_since = None
+            self._let_go_of_sink()
+            flushed, self.flushed = self.flushed, None
+            if flushed is not None:
+                flushed()
+        elif queue or sink is None or sink.full:
+            if self.blocked_since is None or moved:
+                self.blocked_since = self._seconds()
+            if self._valve is not None:
+                self._valve.close(SINK_FULL)
+        elif self.blocked_since is not None:
+            self.blocked_since = None
+            if self._valve is not None:
+                self._valve.open(SINK_FULL)
+
+    def take_valve(self, valve: Valve) -> None:
+        """What is written from now on comes from the source of `valve`."""
+        self.give_up_valve()
+        self._valve = valve
+        if self.blocked_since is not None:
+            valve.close(SINK_FULL)
+
+    def give_up_valve(self) -> None:
+        """The source is no longer this pump's: open its valve, and leave it alone."""
+        valve, self._valve = self._valve, None
+        if valve is not None:
+            valve.open(SINK_FULL)
+
+    def _let_go_of_sink(self) -> None:
+        if self._sink is not None and self._sink.pump is self:
+            self._sink.pump = None
+        self._sink = None

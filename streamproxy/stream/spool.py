@@ -1,0 +1,67 @@
+"""A body held whole, within a limit: its bytes, and where its chunks began.
+
+It costs its bytes and eight more for each chunk, not an object for each: a body cut very fine is bounded too.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, ChunkEnd, End
+
+
+class SpoolFull(Exception):
+    """The body is larger than may be held."""
+
+
+class Spool:
+    """Takes the events of a body and gives them back. `limit` is in bytes, for the content and for its marks apart."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._content = bytearray()
+        self._sizes = array("Q")
+        self._in_chunk = False
+        self._end: End | None = None
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def add(self, event: BodyEvent) -> None:
+        """Keep `event`; raises `SpoolFull` instead where the limit would be passed."""
+        kind = type(event)
+        if kind is bytes:
+            if len(self._content) + len(event) > self._limit:  # type: ignore[arg-type]
+                raise SpoolFull
+            self._content += event  # type: ignore[arg-type]
+        elif kind is Chunk:
+            # A mark may be refused only where the chunks are finer than the mark itself.
+            if 8 * len(self._sizes) >= max(self._limit, 4096):
+                raise SpoolFull
+            self._sizes.append(event.size)  # type: ignore[union-attr]
+            self._in_chunk = True
+        elif kind is ChunkEnd:
+            self._in_chunk = False
+        else:
+            self._end = event  # type: ignore[assignment]
+
+    def events(self) -> Iterator[BodyEvent]:
+        """What was kept: the same chunks, their bytes joined. A chunk that was still open isn't ended."""
+        if not self._sizes:
+            if self._content:
+                yield bytes(self._content)
+        else:
+            at = 0
+            view = memoryview(self._content)
+            last = len(self._sizes) - 1
+            for number, size in enumerate(self._sizes):
+                yield Chunk(size)
+                data = bytes(view[at : at + size])
+                if data:
+                    yield data
+                at += size
+                if number < last or not self._in_chunk:
+                    yield CHUNK_END
+        if self._end is not None:
+            yield self._end

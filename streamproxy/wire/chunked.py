@@ -1,0 +1,152 @@
+"""The chunked transfer coding (RFC 9112 section 7.1), read and written.
+
+The reader gives the chunks' marks beside their bytes, so that a body can go on chunk for chunk. Chunk extensions
+are checked and dropped: they belong to one connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from streamproxy.wire.headers import Headers
+from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, ChunkEnd, End, WireError
+
+# A chunk's size and extensions on one line. Real extensions are a few dozen bytes.
+LONGEST_LINE = 1024
+# Extension bytes in a whole body, so that they can't outweigh what they come with for ever.
+MOST_EXTENSIONS = 65536
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+# Fifteen hex digits stay within 64 bits signed, whatever the next reader counts with.
+_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})"
+    rb"((?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
+)
+
+
+class ChunkedReader:
+    """Reads the lines and bytes of a chunked body from a buffer that its owner keeps.
+
+    `read(buffer, position, events, most)` appends events and returns the new position; it stops at the end of the
+    buffer, at the last chunk (`trailers_next` is then true: the trailer section is the owner's to read), or after
+    about `most` events.
+    """
+
+    __slots__ = ("_after_data", "_extensions", "_left", "trailers_next")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._after_data = False
+        self._extensions = 0
+        self.trailers_next = False
+
+    def read(self, buffer: bytes, position: int, events: list[BodyEvent], most: int) -> int:
+        size = len(buffer)
+        most += len(events)
+        while position < size and len(events) < most:
+            if self._left:
+                data = buffer[position : position + self._left]
+                position += len(data)
+                self._left -= len(data)
+                events.append(data)
+                self._after_data = not self._left
+                continue
+            if self._after_data:
+                if buffer.startswith(b"\r\n", position):
+                    position += 2
+                    self._after_data = False
+                    events.append(CHUNK_END)
+                    continue
+                if buffer[position:] == b"\r":
+                    return position
+                raise WireError("a chunk is longer than its size, or its line end is not CRLF")
+            end = buffer.find(b"\n", position, position + LONGEST_LINE)
+            if end < 0:
+                if size - position >= LONGEST_LINE:
+                    raise WireError("a chunk's size line is too long")
+                # An early look, so that what can't become right isn't waited for.
+                if not _may_begin_line(buffer, position):
+                    raise WireError("a chunk's size is malformed")
+                return position
+            line = _LINE.fullmatch(buffer, position, end + 1)
+            if line is None:
+                raise WireError("a chunk's size or extension is malformed, or its line end is not CRLF")
+            position = end + 1
+            digits, extensions = line.groups()
+            self._extensions += len(extensions)
+            if self._extensions > MOST_EXTENSIONS:
+                raise WireError("too many chunk extensions")
+            self._left = int(digits, 16)
+            if not self._left:
+                self.trailers_next = True
+                return position
+            events.append(Chunk(self._left))
+        return position
+
+
+_LINE_BEGINS = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t;]|\r?\Z)")
+
+
+def _may_begin_line(buffer: bytes, position: int) -> bool:
+    return position == len(buffer) or _LINE_BEGINS.match(buffer, position) is not None
+
+
+class ChunksKept:
+    """Writes a body chunk for chunk as it came. A chunk that arrives in parts stays one chunk."""
+
+    __slots__ = ()
+
+    def encode(self, events: Iterable[BodyEvent]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            kind = type(event)
+            if kind is bytes:
+                out.append(event)  # type: ignore[arg-type]
+            elif kind is Chunk:
+                out.append(b"%x\r\n" % event.size)  # type: ignore[union-attr]
+            elif kind is ChunkEnd:
+                out.append(b"\r\n")
+            else:
+                out.append(last_chunk(event.trailers))  # type: ignore[union-attr]
+        return b"".join(out)
+
+
+class ChunksMade:
+    """Writes a body whose chunks are ours to cut: one for each piece of data, of at most `most` bytes of wire."""
+
+    __slots__ = ("_most",)
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most - len(b"%x\r\n\r\n" % most))
+
+    def encode(self, events: Iterable[BodyEvent]) -> bytes:
+        out: list[bytes] = []
+        most = self._most
+        for event in events:
+            kind = type(event)
+            if kind is bytes:
+                for at in range(0, len(event), most):  # type: ignore[arg-type]
+                    piece = event[at : at + most]  # type: ignore[index]
+                    out.append(b"%x\r\n%b\r\n" % (len(piece), piece))
+            elif kind is End:
+                out.append(last_chunk(event.trailers))  # type: ignore[union-attr]
+        return b"".join(out)
+
+
+class Plain:
+    """Writes a body whose end its length or the connection's end tells: its bytes and nothing else."""
+
+    __slots__ = ()
+
+    def encode(self, events: Iterable[BodyEvent]) -> bytes:
+        return b"".join([event for event in events if type(event) is bytes])
+
+
+BodyWriter = ChunksKept | ChunksMade | Plain
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The last chunk and the trailer section."""
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])

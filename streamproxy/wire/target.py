@@ -1,0 +1,50 @@
+"""Request targets and Host values (RFC 9112 section 3.2, RFC 3986 section 3.2), read strictly."""
+
+from __future__ import annotations
+
+import re
+
+from streamproxy.wire.message import Origin, Target, WireError
+
+_HOST = r"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){1,253}))"
+_AUTHORITY = re.compile(_HOST + r"(?::([0-9]{0,5}))?")
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)([^#]*)")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def parse_authority(authority: str, scheme: str) -> Origin:
+    """The origin that `authority` (host, or host:port) names under `scheme`; raises `WireError`."""
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None:
+        if "@" in authority:
+            raise WireError("a target with a user name or password in it")
+        raise WireError("the target's host is malformed")
+    ipv6, name, port = found.groups()
+    number = int(port) if port else DEFAULT_PORTS[scheme]
+    if not 0 < number < 65536:
+        raise WireError("the target's port is out of range")
+    return Origin(scheme, (ipv6 or name).lower(), number)
+
+
+def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
+    """Take apart an absolute-form target, as clients send to a proxy.
+
+    The path keeps its bytes. Raises `WireError`: 400 for what is malformed or isn't absolute, 501 for a scheme
+    that isn't spoken.
+    """
+    found = _ABSOLUTE.fullmatch(target.decode("ascii"))
+    if found is None:
+        if target[:1] == b"/":
+            raise WireError("this is a proxy: the request target must be a whole URL, such as http://example.com/")
+        raise WireError("the request target is malformed")
+    scheme, authority, path = found.groups()
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise WireError("the target's scheme is not http or https", 501)
+    origin = parse_authority(authority, scheme)
+    if not path:
+        # RFC 9112 section 3.2.4: OPTIONS without a path asks about the whole server.
+        path = "*" if method == b"OPTIONS" else "/"
+    elif path[0] == "?":
+        path = "/" + path
+    return Target(origin, path)
