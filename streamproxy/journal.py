@@ -1,4 +1,4 @@
-"""One structured line for each exchange, on the log.
+"""One structured line for each exchange, on the log; and the log itself.
 
 A line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of a URL's
 query, the values of parameters that are named like a secret are left out.
@@ -6,10 +6,18 @@ query, the values of parameters that are named like a secret are left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import ILogObserver, LogEvent, Logger, textFileLogObserver
+from twisted.python.logfile import LogFile
+from zope.interface import implementer
 
 from streamproxy.flow import BodyRecord, Flow
 
@@ -18,6 +26,7 @@ _SECRET_PARAMETER = re.compile(
     r"|auth|authorization|key|sig|code|pwd|sid|session(?:_?id)?|jwt|assertion)=)[^&;]*",
     re.IGNORECASE,
 )
+log = Logger()
 _text = json.encoder.encode_basestring_ascii
 
 
@@ -28,7 +37,7 @@ def without_secrets(url: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", url)
 
 
-def line(flow: Flow) -> str:
+def log_line(flow: Flow) -> str:
     """The log line of a finished exchange: one JSON object, without a line end.
 
     Durations are in milliseconds.
@@ -72,11 +81,90 @@ def _timestamp(seconds: float) -> str:
 
 
 class Journal:
-    """Writes the lines: each finished flow goes to `write` as one line of text."""
+    """Collects the lines of finished flows and hands them to `write` together.
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    `write` gets whole lines, each with its line end. They wait for `DELAY` seconds at the most, or until `MOST` of
+    them are there: one write for each exchange would cost more than the exchange's line.
+    """
+
+    DELAY = 0.1
+    MOST = 256
+
+    def __init__(self, write: Callable[[str], None], clock: IReactorTime) -> None:
         self._write = write
+        self._clock = clock
+        self._lines: list[str] = []
+        self._call: IDelayedCall | None = None
 
     def record(self, flow: Flow) -> None:
         """Put a finished `flow` on the log."""
-        self._write(line(flow))
+        self._lines.append(log_line(flow))
+        if len(self._lines) >= self.MOST:
+            self.flush()
+        elif self._call is None:
+            self._call = self._clock.callLater(self.DELAY, self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write("\n".join(lines) + "\n")
+
+
+@implementer(ILogObserver)
+class LogFileObserver:
+    """twistd's log as text: what Twisted and we say, in Twisted's format, and the journal's lines as they are.
+
+    An observer of our own so that the journal's lines, which are many, go past the formatting of events.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._observe = textFileLogObserver(file)
+
+    def __call__(self, event: LogEvent) -> None:
+        self._observe(event)
+
+    def write(self, text: str) -> None:
+        """Append `text`. A log that can't be written (its disk is full, its reader gone) stops nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            self._file.write(text)
+            self._file.flush()
+
+
+class TwistdLog:
+    """Opens twistd's log, as twistd itself would, but with an observer of ours.
+
+    twistd takes the maker of its log as a dotted name, not as an object. So this is a module's one instance, told
+    beforehand where to log: `path` as twistd's --logfile says ("" where it doesn't), and whether it stays in the
+    foreground.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.foreground = True
+        self.observer: LogFileObserver | None = None
+
+    def __call__(self) -> LogFileObserver:
+        if self.path == "-" and not self.foreground:
+            raise SystemExit("streamproxy: a daemon can't log to standard output")
+        if self.path == "-" or (self.foreground and not self.path):
+            self.observer = LogFileObserver(sys.stdout)
+        else:
+            # Rotated by its size.
+            self.observer = LogFileObserver(LogFile.fromFullPath(self.path or "twistd.log"))
+        return self.observer
+
+    def write(self, text: str) -> None:
+        """Append whole lines, past the formatting of events; through Twisted's logger where the log isn't ours."""
+        if self.observer is not None:
+            self.observer.write(text)
+        else:
+            for line in text.splitlines():
+                log.info("{line}", line=line)
+
+
+twistd_log = TwistdLog()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from streamproxy import __version__
-from streamproxy.journal import Journal
+from streamproxy.journal import Journal, twistd_log
 from streamproxy.proxy.downstream import DownstreamFactory, Proxy
 from streamproxy.proxy.pool import Pool
 from streamproxy.settings import ConfigurationError, Settings, load
@@ -70,12 +71,17 @@ class Options(usage.Options):
         if self["check"]:
             print(f"{self['config']}: in order")
             raise SystemExit(0)
+        twistd = self.parent
+        if twistd is not None and not twistd.get("logger") and not twistd.get("syslog"):
+            twistd_log.path = twistd.get("logfile") or ""
+            twistd_log.foreground = bool(twistd.get("nodaemon"))
+            twistd["logger"] = "streamproxy.journal.twistd_log"
 
 
 class ProxyService(Service):
     """Listens as `settings` say, and proxies until it is stopped."""
 
-    def __init__(self, settings: Settings, reactor: object) -> None:
+    def __init__(self, settings: Settings, reactor: object, write_lines: Callable[[str], None]) -> None:
         self._settings = settings
         self._reactor = reactor
         self._ports: list[IListeningPort] = []
@@ -83,7 +89,8 @@ class ProxyService(Service):
         # A name of its own for each process, so that it knows a request that has been here before, and two
         # proxies in a row don't take each other for a loop.
         via = f"streamproxy-{secrets.token_hex(4)}".encode()
-        self._proxy = Proxy(settings, self._pool, Journal(_log_line), reactor, via)  # type: ignore[arg-type]
+        self._journal = Journal(write_lines, reactor)  # type: ignore[arg-type]
+        self._proxy = Proxy(settings, self._pool, self._journal, reactor, via)  # type: ignore[arg-type]
 
     def privilegedStartService(self) -> None:
         """Open all listeners, or none: raises `CannotStart` where one can't be had."""
@@ -120,6 +127,7 @@ class ProxyService(Service):
         for port in self._ports:
             port.stopListening()
         self._pool.close()
+        self._journal.flush()
         return None
 
 
@@ -128,15 +136,11 @@ def _words(port: IListeningPort) -> str:
     return f"{getattr(address, 'host', '')}:{getattr(address, 'port', address)}"
 
 
-def _log_line(line: str) -> None:
-    log.info("{line}", line=line)
-
-
 def makeService(options: Options) -> IService:
     """The service that twistd runs."""
     from twisted.internet import reactor
 
     assert options.settings is not None
     service = MultiService()
-    ProxyService(options.settings, reactor).setServiceParent(service)
+    ProxyService(options.settings, reactor, twistd_log.write).setServiceParent(service)
     return service

@@ -81,7 +81,7 @@ class FakeJournal(Journal):
     """Keeps the flows that were recorded."""
 
     def __init__(self) -> None:
-        super().__init__(lambda line: None)
+        super().__init__(lambda text: None, Clock())
         self.flows: list[Flow] = []
 
     def record(self, flow: Flow) -> None:

@@ -1,7 +1,7 @@
 """The chunked transfer coding (RFC 9112 section 7.1), read and written.
 
-The reader gives the chunks' marks beside their bytes, so that a body can go on chunk for chunk. Chunk extensions
-are checked and dropped: they belong to one connection.
+The reader gives the chunks' marks beside their bytes, so that a body can go on chunk for chunk. Chunk
+extensions are checked and dropped: they belong to one connection.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from streamproxy.wire.headers import Headers
-from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, ChunkEnd, End, WireError
+from streamproxy.wire.fields import TOKEN
+from streamproxy.wire.headers import Headers, field_lines
+from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, End, WireError
 
 # A chunk's size and extensions on one line. Real extensions are a few dozen bytes.
 LONGEST_LINE = 1024
-# Extension bytes in a whole body, so that they can't outweigh what they come with for ever.
+# Extension bytes beyond those of the data they came with, so that they can't outweigh it for ever.
 MOST_EXTENSIONS = 65536
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 # Fifteen hex digits stay within 64 bits signed, whatever the next reader counts with.
 _LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
-    rb"((?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
+    rb"((?:[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
 )
 
 
 class ChunkedReader:
     """Reads the lines and bytes of a chunked body from a buffer that its owner keeps.
 
-    `read(buffer, position, events, most)` appends events and returns the new position; it stops at the end of the
-    buffer, at the last chunk (`trailers_next` is then true: the trailer section is the owner's to read), or after
-    about `most` events.
+    `read(buffer, position, events, most)` appends events and returns the new position; it stops at the end of
+    the buffer, at the last chunk (`trailers_next` is then true: the trailer section is the owner's to read), or
+    after about `most` events.
     """
 
     __slots__ = ("_after_data", "_extensions", "_left", "trailers_next")
@@ -75,14 +75,15 @@ class ChunkedReader:
                 raise WireError("a chunk's size or extension is malformed, or its line end is not CRLF")
             position = end + 1
             digits, extensions = line.groups()
-            self._extensions += len(extensions)
-            if self._extensions > MOST_EXTENSIONS:
-                raise WireError("too many chunk extensions")
-            self._left = int(digits, 16)
-            if not self._left:
+            left = self._left = int(digits, 16)
+            if self._extensions or extensions:
+                self._extensions = max(0, self._extensions + len(extensions) - left)
+                if self._extensions > MOST_EXTENSIONS:
+                    raise WireError("too many chunk extensions")
+            if not left:
                 self.trailers_next = True
                 return position
-            events.append(Chunk(self._left))
+            events.append(Chunk(left))
         return position
 
 
@@ -101,20 +102,22 @@ class ChunksKept:
     def encode(self, events: Iterable[BodyEvent]) -> bytes:
         out: list[bytes] = []
         for event in events:
-            kind = type(event)
-            if kind is bytes:
-                out.append(event)  # type: ignore[arg-type]
-            elif kind is Chunk:
-                out.append(b"%x\r\n" % event.size)  # type: ignore[union-attr]
-            elif kind is ChunkEnd:
-                out.append(b"\r\n")
+            if type(event) is bytes:
+                out.append(event)
+            elif type(event) is Chunk:
+                out.append(b"%x\r\n" % event.size)
+            elif type(event) is End:
+                out.append(last_chunk(event.trailers))
             else:
-                out.append(last_chunk(event.trailers))  # type: ignore[union-attr]
+                out.append(b"\r\n")
         return b"".join(out)
 
 
 class ChunksMade:
-    """Writes a body whose chunks are ours to cut: one for each piece of data, of at most `most` bytes of wire."""
+    """Writes a body whose chunks are ours to cut: one for each piece of data, at most `most` bytes of wire long.
+
+    The smallest chunk there is takes 6.
+    """
 
     __slots__ = ("_most",)
 
@@ -125,13 +128,12 @@ class ChunksMade:
         out: list[bytes] = []
         most = self._most
         for event in events:
-            kind = type(event)
-            if kind is bytes:
-                for at in range(0, len(event), most):  # type: ignore[arg-type]
-                    piece = event[at : at + most]  # type: ignore[index]
+            if type(event) is bytes:
+                for at in range(0, len(event), most):
+                    piece = event[at : at + most]
                     out.append(b"%x\r\n%b\r\n" % (len(piece), piece))
-            elif kind is End:
-                out.append(last_chunk(event.trailers))  # type: ignore[union-attr]
+            elif type(event) is End:
+                out.append(last_chunk(event.trailers))
         return b"".join(out)
 
 
@@ -149,4 +151,4 @@ BodyWriter = ChunksKept | ChunksMade | Plain
 
 def last_chunk(trailers: Headers) -> bytes:
     """The last chunk and the trailer section."""
-    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in trailers])
+    return b"0\r\n%b\r\n" % field_lines(trailers)

@@ -1,7 +1,7 @@
 """How the end of a body is known: RFC 9112 section 6, read strictly.
 
-Whatever two readers could read in two ways is an error here. This decides framing only; reading the body is done
-in `http1` and `chunked`.
+Whatever two readers could read in two ways is an error here. This decides framing only; reading the body is
+done in `http1` and `chunked`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def content_length(headers: Headers) -> int | None:
 def is_chunked(headers: Headers, version: Version) -> bool:
     """Whether Transfer-Encoding says chunked, the one transfer coding that is known here.
 
-    Raises `WireError` where it says anything else (501), stands beside Content-Length, or in an HTTP/1.0 message
-    (RFC 9112 section 6.1).
+    Raises `WireError` where it says anything else (501), stands beside Content-Length, or in an HTTP/1.0
+    message (RFC 9112 section 6.1).
     """
     value = headers.get(b"transfer-encoding")
     if value is None:
@@ -64,12 +64,13 @@ def request_framing(version: Version, headers: Headers) -> Framing:
 
 
 def response_framing(method: bytes, status: int, version: Version, headers: Headers) -> Framing:
-    """The framing of the response to a `method` request (RFC 9112 section 6.3, items 1 to 4 and 8)."""
-    if status < 200 or status == 204:
-        return NO_BODY
+    """The framing of the response to a `method` request (RFC 9112 section 6.3, items 1 to 4 and 8).
+
+    What says how a body is framed is checked even where no body can be.
+    """
     chunked = is_chunked(headers, version)
     length = content_length(headers)
-    if method == b"HEAD" or status == 304 or (method == b"CONNECT" and status < 300):
+    if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
         return NO_BODY
     if chunked:
         return CHUNKED

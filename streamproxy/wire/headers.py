@@ -21,16 +21,9 @@ class Headers:
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
         self.fields: tuple[Field, ...] = tuple(fields)
-        index: dict[bytes, bytes | list[bytes]] = {}
-        for name, value in self.fields:
-            name = name.lower()
-            seen = index.get(name)
-            if seen is None:
-                index[name] = value
-            elif type(seen) is list:
-                seen.append(value)
-            else:
-                index[name] = [seen, value]  # type: ignore[list-item]
+        index: dict[bytes, bytes | list[bytes]] = {name.lower(): value for name, value in self.fields}
+        if len(index) != len(self.fields):
+            index = _with_repeated(self.fields)
         self._index = index
 
     def get(self, name: bytes) -> bytes | None:
@@ -48,7 +41,7 @@ class Headers:
         return list(value) if type(value) is list else [value]  # type: ignore[list-item]
 
     def tokens(self, name: bytes) -> list[bytes]:
-        """The members of a comma-separated field (RFC 9110 section 5.6.1), lower case, empty ones left out."""
+        """The members of a comma-separated field (RFC 9110 section 5.6.1): lower case, no empty ones."""
         value = self.get(name)
         if value is None:
             return []
@@ -97,6 +90,26 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({list(self.fields)!r})"
+
+
+def _with_repeated(fields: tuple[Field, ...]) -> dict[bytes, bytes | list[bytes]]:
+    """The values by lower-case name, where a name stands more than once."""
+    index: dict[bytes, bytes | list[bytes]] = {}
+    for name, value in fields:
+        name = name.lower()
+        seen = index.get(name)
+        if seen is None:
+            index[name] = value
+        elif isinstance(seen, list):
+            seen.append(value)
+        else:
+            index[name] = [seen, value]
+    return index
+
+
+def field_lines(fields: Iterable[Field]) -> bytes:
+    """Fields as lines of the wire."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 NO_HEADERS = Headers()

@@ -1,12 +1,17 @@
 """HTTP/1.1 and 1.0 messages (RFC 9112): readers that turn bytes into events, and heads turned into bytes.
 
-A reader is fed whatever a read brought and gives events: a head, then the body's events up to `End`. It stops there,
-whatever else it was fed, until `next_message` is called: how much is read ahead is for the one who feeds it to
-decide (`waiting` tells that bytes are left). It also stops after `MOST_EVENTS` of one call, so that a body cut very
-fine can't keep a turn to itself.
+A reader is fed whatever a read brought and gives events: a head, then the body's events up to `End`. It stops
+there, whatever else it was fed, until `next_message` is called: how much is read ahead is for the one who feeds it
+to decide (`waiting` tells that bytes are left). It also stops after about `MOST_EVENTS` of one call, so that a body
+cut very fine can't keep a turn to itself.
 
-What breaks the grammar raises `WireError`, once; nothing of that message is given after it. There is no leniency:
-lines end with CRLF, names are tokens, values have no control bytes, and nothing is folded.
+What breaks the grammar raises `WireError`, once. What the same feed had brought before it is dropped with it, and
+nothing is given after it: the reader is over. There is no leniency: lines end with CRLF, names are tokens, values
+have no control bytes, and nothing is folded.
+
+The time that reading takes grows with the number of bytes and no faster, whatever they are. So patterns have
+possessive quantifiers and start at the start of a line, and bytes that wait for the rest aren't copied for each
+piece that comes.
 
 Upgrades past HTTP/1.1 and meanings of fields other than framing aren't known here.
 """
@@ -17,10 +22,12 @@ import re
 from typing import NamedTuple
 
 from streamproxy.wire.chunked import ChunkedReader
+from streamproxy.wire.fields import BARE_LF, TOKEN, read_fields
 from streamproxy.wire.framing import request_framing, response_framing
-from streamproxy.wire.headers import Field, Headers
+from streamproxy.wire.headers import Field, field_lines
 from streamproxy.wire.message import (
     END,
+    NO_BODY,
     End,
     Event,
     Framing,
@@ -35,19 +42,17 @@ from streamproxy.wire.message import (
 MOST_EVENTS = 512
 MOST_EMPTY_LINES = 4
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*+))?+\r\n")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_BARE_CR = re.compile(rb"\r(?!\n|\Z)")
+# What the first bytes of a request can be, as long as its line isn't whole.
+_EARLY = 32
+_REQUEST_BEGINS = re.compile(TOKEN + rb"(?: (?:[\x21-\x7e]++(?: [HTP/0-9.]*+\r?+)?+)?+)?+")
 
 # What a trailer section may not hold, for it would say how a message is framed or routed after the fact
 # (RFC 9110 section 6.5.1).
 _NOT_IN_TRAILERS = frozenset(
-    [b"content-length", b"transfer-encoding", b"connection", b"host", b"trailer", b"te", b"upgrade", b"keep-alive"]
-    + [b"proxy-connection", b"proxy-authorization", b"authorization", b"content-encoding", b"content-type"]
-    + [b"content-range", b"expect", b"max-forwards"]
+    b"content-length transfer-encoding connection host trailer te upgrade keep-alive proxy-connection"
+    b" proxy-authorization authorization content-encoding content-type content-range expect max-forwards".split()
 )
 
 
@@ -62,33 +67,39 @@ class HeadLimits(NamedTuple):
 class _MessageReader:
     """What requests and responses have in common: the buffer, the body and its trailers."""
 
+    # The status of every error, where it isn't the error's own.
+    _blamed: int | None = None
+    _not_http: str
+
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
+        # What waits from `_position` on; a bytearray while it grows, in a section or between messages.
         self._buffer = b""
         self._position = 0
+        # Bytes of an unfinished section that were searched for its end, and whether its first line is whole.
         self._scanned = 0
+        self._line_seen = False
         self._left = 0
         self._chunks: ChunkedReader | None = None
-        # The bound method for what is being read now; None between messages, and once an error was raised.
+        # The bound method for what is being read now.
         self._reading = self._read_head
         self._between = True
         self._stopped = False
+        # No message can come any more: an error was raised, or the connection is no longer HTTP/1.
+        self._over = False
         # Empty lines before the message to come.
         self._empty_lines = 0
         # Bytes taken so far, over all messages.
         self.consumed = 0
         # The last feed stopped for its many events: feed again, with nothing, in a turn to come.
         self.more = False
+        # `End` was given, so that nothing more is until `next_message`.
+        self.ended = False
 
     @property
     def waiting(self) -> int:
         """How many fed bytes haven't been given as events."""
         return len(self._buffer) - self._position
-
-    @property
-    def ended(self) -> bool:
-        """Whether `End` was given, so that nothing more is until `next_message`."""
-        return self._stopped
 
     @property
     def between(self) -> bool:
@@ -99,30 +110,79 @@ class _MessageReader:
         """Take `data` (which may be empty, to go on with what waits) and give the events it completes."""
         if self._position == len(self._buffer):
             self._buffer = data
-        else:
-            self._buffer = self._buffer[self._position :] + data
-        self._position = 0
+            self._position = 0
+        elif data:
+            self._add(data)
         events: list[Event] = []
         if self._stopped:
+            if self._over:
+                self._buffer = b""
             return events
+        began = self._position
         try:
             while not self._stopped and len(events) < MOST_EVENTS and self._reading(events):
                 pass
-        except WireError:
-            self._stopped = True
+        except WireError as error:
+            self.consumed += self._position - began
+            self._end_for_good()
+            if self._blamed is not None:
+                error.status = self._blamed
             raise
-        finally:
-            self.consumed += self._position
-            self.more = len(events) >= MOST_EVENTS and not self._stopped and self.waiting > 0
+        position = self._position
+        self.consumed += position - began
+        if position == len(self._buffer):
+            # An idle connection holds no bytes.
+            self._buffer = b""
+            self._position = 0
+            self.more = False
+        else:
+            self.more = len(events) >= MOST_EVENTS and not self._stopped
         return events
+
+    def _add(self, data: bytes) -> None:
+        """Put `data` behind what waits."""
+        if not isinstance(self._buffer, bytearray):
+            waiting = self._buffer[self._position :]
+            self._position = 0
+            if not (self._scanned or self._stopped):
+                self._buffer = waiting + data
+                return
+            self._buffer = bytearray(waiting)  # type: ignore[assignment]
+        self._buffer += data
 
     def next_message(self) -> None:
         """Make ready for the next message, after `End` was given."""
+        assert self._stopped or self._between, "the message under way has not ended"
+        if self._over:
+            return
+        if isinstance(self._buffer, bytearray):
+            self._buffer = bytes(self._buffer)
+        self.ended = False
         self._stopped = False
         self._between = True
         self._scanned = 0
         self._empty_lines = 0
         self._reading = self._read_head
+
+    def take_waiting(self) -> bytes:
+        """The bytes that wait, for another layer to read: this reader is over."""
+        rest = bytes(self._buffer[self._position :])
+        self.consumed += len(rest)
+        self._end_for_good()
+        return rest
+
+    def _end_for_good(self) -> None:
+        self._over = True
+        self._stopped = True
+        self.more = False
+        self._buffer = b""
+        self._position = 0
+
+    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+        raise AssertionError("given by the subclasses")
+
+    def _may_begin(self, first: bytes) -> bool:
+        raise AssertionError("given by the subclasses")
 
     def _read_head(self, events: list[Event]) -> bool:
         raise AssertionError("given by the subclasses")
@@ -135,30 +195,34 @@ class _MessageReader:
         end = buffer.find(b"\r\n\r\n", max(start, start + self._scanned - 3))
         if end < 0:
             size = len(buffer) - start
-            scan_from = max(start, start + self._scanned - 1)
-            if _BARE_LF.search(buffer, scan_from):
+            if BARE_LF.search(buffer, start + self._scanned):
                 raise WireError("a line that ends with a bare LF")
             if size > limit:
                 raise WireError(too_long, 431)
             self._scanned = size
             return None
-        self._scanned = 0
         if end + 4 - start > limit:
             raise WireError(too_long, 431)
+        self._scanned = 0
+        self._line_seen = False
         self._position = end + 4
+        if isinstance(buffer, bytearray):
+            buffer = self._buffer = bytes(buffer)
         return buffer[start : end + 4]
 
-    def _fields(self, section: bytes, start: int) -> Headers:
-        """The field lines from `start` to the section's empty line."""
-        found = _FIELD.findall(section, start)
-        if len(found) > self._limits.fields:
-            raise WireError("too many fields", 431)
-        taken = 3 * len(found) + 2
-        for name, value in found:
-            taken += len(name) + len(value)
-        if taken != len(section) - start:
-            raise WireError(_what_is_wrong(section, start))
-        return Headers([(name, value.strip(b" \t")) for name, value in found])
+    def _look_early(self, before: int) -> None:
+        """Refuse a first line that can't become right without waiting for the head's end, which may never come.
+
+        `before`: how much of the head had been looked at before.
+        """
+        if self._line_seen:
+            return
+        buffer, start = self._buffer, self._position
+        if buffer.find(b"\n", start + before) >= 0:
+            self._line_seen = True
+            self._first_line(buffer, start)
+        elif before < _EARLY and not self._may_begin(bytes(buffer[start : start + _EARLY])):
+            raise WireError(self._not_http)
 
     def _begin_body(self, framing: Framing, events: list[Event]) -> bool:
         kind = framing.kind
@@ -177,6 +241,7 @@ class _MessageReader:
     def _finish(self, events: list[Event], end: End) -> bool:
         events.append(end)
         self._stopped = True
+        self.ended = True
         return False
 
     def _read_length(self, events: list[Event]) -> bool:
@@ -210,7 +275,7 @@ class _MessageReader:
         section = self._take_section(self._limits.trailers, "trailers are too large")
         if section is None:
             return False
-        trailers = self._fields(section, 0)
+        trailers = read_fields(section, 0, self._limits.fields)
         return self._finish(events, End(trailers.without(_NOT_IN_TRAILERS)))
 
     def _read_until_close(self, events: list[Event]) -> bool:
@@ -224,6 +289,8 @@ class _MessageReader:
 class RequestReader(_MessageReader):
     """Reads what a client sends."""
 
+    _not_http = "this is not an HTTP request"
+
     def _read_head(self, events: list[Event]) -> bool:
         if not self._scanned and self._buffer.startswith(b"\r", self._position):
             # An empty line before a request is ignored (RFC 9112 section 2.2).
@@ -233,11 +300,12 @@ class RequestReader(_MessageReader):
             if self._buffer.startswith(b"\r\n", self._position) and self._empty_lines <= MOST_EMPTY_LINES:
                 self._position += 2
                 return True
-            raise WireError("this is not an HTTP request")
+            raise WireError(self._not_http)
         if self._position == len(self._buffer):
             return False
         self._between = False
         limit = self._limits.head
+        before = self._scanned
         try:
             section = self._take_section(limit, "the head is too large")
         except WireError as error:
@@ -245,40 +313,45 @@ class RequestReader(_MessageReader):
                 raise WireError("the request line is too long", 414) from None
             raise
         if section is None:
-            self._reject_early()
+            self._look_early(before)
             return False
-        line = _REQUEST_LINE.match(section)
-        if line is None:
-            raise WireError("the request line is malformed")
-        method, target, major, minor = line.groups()
-        if major != b"1":
-            raise WireError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+        line = self._first_line(section, 0)
+        method, target, _major, minor = line.groups()
         version = (1, 0) if minor == b"0" else (1, 1)
-        headers = self._fields(section, line.end())
+        headers = read_fields(section, line.end(), self._limits.fields)
         hosts = headers.lines(b"host")
         if len(hosts) > 1:
             raise WireError("several Host fields")
         if not hosts and version == (1, 1):
             raise WireError("no Host field in an HTTP/1.1 request")
-        head = RequestHead(method, target, version, headers, request_framing(version, headers))
-        events.append(head)
-        return self._begin_body(head.framing, events)
+        framing = request_framing(version, headers)
+        if method == b"CONNECT" and framing is not NO_BODY:
+            # The bytes behind it are either a body or the tunnel's first (RFC 9110 section 9.3.6).
+            raise WireError("a CONNECT request with a body")
+        events.append(RequestHead(method, target, version, headers, framing))
+        return self._begin_body(framing, events)
 
-    def _reject_early(self) -> None:
-        """Refuse what is certainly no request before its end is waited for, which may never come."""
-        first = self._buffer[self._position : self._position + 32]
-        word = first.split(b" ", 1)[0]
-        if word and not re.fullmatch(_TOKEN + rb"\r?", word):
-            raise WireError("this is not an HTTP request")
+    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+        line = _REQUEST_LINE.match(buffer, start)
+        if line is None:
+            raise WireError("the request line is malformed")
+        if line[3] != b"1":
+            raise WireError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+        return line
+
+    def _may_begin(self, first: bytes) -> bool:
+        return _REQUEST_BEGINS.fullmatch(first) is not None
 
 
 class ResponseReader(_MessageReader):
     """Reads what an origin sends in answer to the requests told with `expect`."""
 
+    _blamed = 502
+    _not_http = "the origin's answer is not HTTP/1"
+
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits)
         self._method = b"GET"
-        self._until_close = False
 
     def expect(self, method: bytes) -> None:
         """A response to a `method` request comes next."""
@@ -290,14 +363,18 @@ class ResponseReader(_MessageReader):
 
         Raises `WireError` when it ended inside a message.
         """
+        events: list[Event] = []
+        while self.more:
+            events += self.feed(b"")
         if self._stopped:
-            return []
+            return events
         # The bound method is made anew at each look-up, so compare by equality.
         if self._reading == self._read_until_close:
-            self._stopped = True
-            return [END]
-        self._stopped = True
-        if self._between:
+            self._finish(events, END)
+            return events
+        between = self._between
+        self._end_for_good()
+        if between:
             raise WireError("the origin closed the connection without a response", 502)
         raise WireError("the origin closed the connection inside its response", 502)
 
@@ -305,26 +382,22 @@ class ResponseReader(_MessageReader):
         if self._position == len(self._buffer):
             return False
         self._between = False
-        if not b"HTTP/".startswith(self._buffer[self._position : self._position + 5]):
-            raise WireError("the origin's answer is not HTTP/1", 502)
+        before = self._scanned
         section = self._take_section(self._limits.head, "the head is too large")
         if section is None:
+            self._look_early(before)
             return False
-        line = _STATUS_LINE.match(section)
-        if line is None:
-            raise WireError("the status line is malformed")
-        major, minor, code, reason = line.groups()
-        if major != b"1":
-            raise WireError("the origin speaks another version of HTTP")
+        line = self._first_line(section, 0)
+        _major, minor, code, reason = line.groups()
         version = (1, 0) if minor == b"0" else (1, 1)
         status = int(code)
-        headers = self._fields(section, line.end())
+        headers = read_fields(section, line.end(), self._limits.fields)
         framing = response_framing(self._method, status, version, headers)
         events.append(ResponseHead(version, status, reason or b"", headers, framing))
         if status == 101:
-            self._stopped = True
             rest = self._buffer[self._position :]
             self._position = len(self._buffer)
+            self._stopped = self._over = True
             events.append(Switched(rest))
             return False
         if status < 200:
@@ -332,36 +405,26 @@ class ResponseReader(_MessageReader):
             return True
         return self._begin_body(framing, events)
 
+    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+        line = _STATUS_LINE.match(buffer, start)
+        if line is None:
+            if buffer.startswith(b"HTTP/", start):
+                raise WireError("the status line is malformed")
+            raise WireError(self._not_http)
+        if line[1] != b"1":
+            raise WireError("the origin speaks another version of HTTP")
+        return line
 
-def _what_is_wrong(section: bytes, start: int) -> str:
-    """Words for what `_fields` couldn't read."""
-    block = section[start:-2]
-    if _BARE_LF.search(block):
-        return "a line that ends with a bare LF"
-    if _BARE_CR.search(block):
-        return "a bare CR in a field"
-    for number, line in enumerate(block.split(b"\r\n")[:-1]):
-        if line[:1] in (b" ", b"\t"):
-            return "a folded field line" if number else "white space before the first field"
-        if _FIELD.fullmatch(line + b"\r\n"):
-            continue
-        name, colon, value = line.partition(b":")
-        if not colon:
-            return "a field line without a colon"
-        if name != name.rstrip(b" \t"):
-            return "white space between a field's name and its colon"
-        if not re.fullmatch(_TOKEN, name):
-            return "a field name with a character that may not stand there"
-        return "a control character in the value of a field"
-    return "the fields are malformed"
+    def _may_begin(self, first: bytes) -> bool:
+        return b"HTTP/".startswith(first[:5])
 
 
 def request_head_bytes(method: bytes, target: bytes, fields: tuple[Field, ...]) -> bytes:
     """A request's head as HTTP/1.1 bytes."""
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join([b"%b: %b\r\n" % field for field in fields]))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, field_lines(fields))
 
 
 def response_head_bytes(status: int, reason: bytes, fields: tuple[Field, ...]) -> bytes:
     """A response's head as HTTP/1.1 bytes."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, b"".join([b"%b: %b\r\n" % field for field in fields]))
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, field_lines(fields))
 
