@@ -44,7 +44,7 @@ class Options(usage.Options):
     optFlags = [["check", None, "Read everything, print all errors, and exit: 0 if there are none, else 1."]]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.overrides: list[str] = []
         self.settings: Settings | None = None
 
@@ -104,8 +104,8 @@ class ProxyService(Service):
             if not outcome:
                 self._refuse(f"listen: {description!r} is not an endpoint that opens at once")
             if isinstance(outcome[0], Failure):
-                error = outcome[0].value
-                why = error.socketError if isinstance(error, CannotListenError) else error
+                failure = outcome[0].value
+                why = failure.socketError if isinstance(failure, CannotListenError) else failure
                 self._refuse(f"can't listen on {description}: {getattr(why, 'strerror', None) or why}")
             else:
                 self._ports.append(outcome[0])
@@ -116,14 +116,14 @@ class ProxyService(Service):
         raise CannotStart(f"streamproxy: {message}")
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._reactor.suggestThreadPoolSize(RESOLVER_THREADS)  # type: ignore[attr-defined]
         for port in self._ports:
             log.info("listening on {address}", address=_words(port))
 
     def stopService(self) -> Deferred[object] | None:
         """Stop listening and close what is idle. What is running is cut when the process ends."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         for port in self._ports:
             port.stopListening()
         self._pool.close()
@@ -142,5 +142,5 @@ def makeService(options: Options) -> IService:
 
     assert options.settings is not None
     service = MultiService()
-    ProxyService(options.settings, reactor, twistd_log.write).setServiceParent(service)
+    ProxyService(options.settings, reactor, twistd_log.write).setServiceParent(service)  # type: ignore[no-untyped-call]
     return service

@@ -166,6 +166,7 @@ CLIENT_SEES_CLOSE = Step("client", "sees close")
 CLIENT_SEES_RESET = Step("client", "sees reset")
 CLIENT_STAYS = Step("client", "stays")
 ORIGIN_SEES_CLOSE = Step("origin", "sees close")
+ORIGIN_LET_GO = Step("origin", "let go")  # closed or reset
 
 REFUSED = ConnectionRefusedError()
 
@@ -185,9 +186,7 @@ class ConversationTestCase(SynchronousTestCase):
                 if step.does == "says":
                     for at in range(1, len(step.what)):
                         self._replay(settings, steps, outcome, f"step {number} split at {at}", {number: [at]})
-            every = {
-                number: list(range(1, len(step.what))) for number, step in enumerate(steps) if step.does == "says"
-            }
+            every = {number: list(range(1, len(step.what))) for number, step in enumerate(steps) if step.does == "says"}
             flows = self._replay(settings, steps, outcome, "byte by byte", every)
         return flows
 
@@ -225,6 +224,9 @@ class ConversationTestCase(SynchronousTestCase):
             elif step.does == "sees close":
                 stage.settle(transport)
                 self.assertTrue(peer.write_closed or (peer.disconnected and not peer.aborted), where)
+            elif step.does == "let go":
+                stage.settle(transport)
+                self.assertTrue(peer.disconnected, where)
             elif step.does == "sees reset":
                 stage.settle(transport)
                 self.assertTrue(peer.aborted, where)
@@ -233,7 +235,11 @@ class ConversationTestCase(SynchronousTestCase):
                 self.assertFalse(peer.disconnected or peer.write_closed, where)
             stage.settle(transport)
         if outcome is not None:
-            self.assertEqual([flow.outcome for flow in stage.journal.flows] or ["none"], [outcome] * max(1, len(stage.journal.flows)), cut)
+            self.assertEqual(
+                [flow.outcome for flow in stage.journal.flows] or ["none"],
+                [outcome] * max(1, len(stage.journal.flows)),
+                cut,
+            )
         for made in [transport, *stage.pool.made]:
             self.assertLessEqual(max(made.writes, default=0), settings.write_size, cut)
         return stage.journal.flows

@@ -43,13 +43,14 @@ def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
     file: BinaryIO | None = None
     length = len(answer.body)
     kind: tuple[Field, ...] = ()
-    if answer.file is not None:
+    path, tail = answer.file, answer.tail
+    if path is not None:
         if method not in (b"GET", b"HEAD"):
             answer = Answer(405, (_TEXT, (b"Allow", b"GET, HEAD")), b"405 Method Not Allowed\n")
             length = len(answer.body)
         else:
             try:
-                file, length, media = open_served(answer.file, answer.tail)
+                file, length, media = open_served(path, tail)
                 kind = ((b"Content-Type", media.encode()),)
             except NotServed as not_served:
                 answer = explain(not_served.status, not_served.why)
@@ -91,11 +92,7 @@ def to_last_hop(head: RequestHead) -> Answer | None:
 
 def expects_continue(head: RequestHead) -> bool:
     """Whether the client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
-    return (
-        b"expect" in head.headers
-        and head.version >= (1, 1)
-        and head.headers.tokens(b"expect") == [b"100-continue"]
-    )
+    return b"expect" in head.headers and head.version >= (1, 1) and head.headers.tokens(b"expect") == [b"100-continue"]
 
 
 def why_not_connected(failure: Failure, origin: Origin) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -18,6 +18,7 @@ from streamproxy.proxy.http1 import Http1Layer
 from streamproxy.proxy.upstream import LAST_WORDS
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
+from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Proxy:
 class DownstreamProtocol(protocol.Protocol):
     """One client's connection. `client` is its address as the log shows it."""
 
-    transport: ITCPTransport
+    transport: IStreamTransport
     valve: Valve
     sink: Sink
 

@@ -1,27 +1,18 @@
 """One request and all its responses: the machinery.
 
 What should happen is decided by the rules on each head (`rules`), how bodies go by `stream.body`, how heads are
-rewritten in `heads`. This joins them to two connections, and knows how far each message has come:
+rewritten by `heads`, what a fault means by the table in `faults`. This joins them to two connections: the client's,
+which is the layer's, and the origin's, which `link` gets.
 
-- the request is `RECEIVING` until its last byte has come from the client, then `RECEIVED`;
-- the response is `AWAITED` until its head goes on to the client, `SENDING` until its last byte has come from the
-  origin, then `RECEIVED`.
-
-Everything that goes wrong ends in `fail`, once, and `ON_FAULT` says what that means for the client. When both
-messages are through, or given up, the flow is recorded and the connection is the layer's again.
+When both messages are through, or given up, the flow is recorded and the connection is the layer's again.
 """
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from streamproxy.filters.chain import Chain
-from streamproxy.filters.replace import Replace
 from streamproxy.flow import (
     ANSWERED,
     CLIENT_GONE,
@@ -35,53 +26,25 @@ from streamproxy.flow import (
     Flow,
 )
 from streamproxy.proxy import answers, heads
+from streamproxy.proxy.faults import ON_FAULT, Action, Request, Response
+from streamproxy.proxy.link import OriginLink
+from streamproxy.proxy.reply import OwnReply
+from streamproxy.proxy.stalls import Culprit, culprit, still_since
 from streamproxy.proxy.target import decide_target
-from streamproxy.rules.verdict import Answer, How, Replacement, RequestVerdict, ResponseVerdict
-from streamproxy.stream.body import BodyPath
+from streamproxy.rules.verdict import Answer, How, RequestVerdict, ResponseVerdict
+from streamproxy.stream.body import BodyPath, replacing
 from streamproxy.stream.pump import Pump
-from streamproxy.stream.source import FileSource
 from streamproxy.stream.spool import SpoolFull
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.chunked import BodyWriter
-from streamproxy.wire.message import BodyEvent, End, Event, Kind, RequestHead, ResponseHead, WireError
+from streamproxy.wire.message import BodyEvent, End, Event, Kind, Origin, RequestHead, ResponseHead, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
     from streamproxy.proxy.http1 import Http1Layer
     from streamproxy.proxy.upstream import UpstreamConnection
 
-IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
 log = Logger()
-
-
-class Request(enum.Enum):
-    RECEIVING = "receiving"
-    RECEIVED = "received"
-
-
-class Response(enum.Enum):
-    AWAITED = "awaited"
-    SENDING = "sending"
-    RECEIVED = "received"
-
-
-class Action(enum.Enum):
-    """What a fault means for the client."""
-
-    ANSWER = "it gets a response that says what went wrong"
-    CUT = "its response ends before its end, visibly"
-    CLOSE = "it gets the rest of its response, and the connection ends: its request can't be taken further"
-    NOTHING = "it has all it gets"
-
-
-ON_FAULT = {
-    (Request.RECEIVING, Response.AWAITED): Action.ANSWER,
-    (Request.RECEIVED, Response.AWAITED): Action.ANSWER,
-    (Request.RECEIVING, Response.SENDING): Action.CUT,
-    (Request.RECEIVED, Response.SENDING): Action.CUT,
-    (Request.RECEIVING, Response.RECEIVED): Action.CLOSE,
-    (Request.RECEIVED, Response.RECEIVED): Action.NOTHING,
-}
 
 
 class Exchange:
@@ -104,14 +67,10 @@ class Exchange:
         self._verdict: RequestVerdict | None = None
         self._response_head: ResponseHead | None = None
         self._response_verdict: ResponseVerdict | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._connecting: Deferred[UpstreamConnection] | None = None
-        self._asked = False
-        self._retried = False
-        # The origin has sent something back.
-        self._heard = False
+        self._link: OriginLink | None = None
+        self._reply: OwnReply | None = None
+        # The client has been told to go on with a body that it asked about.
         self._continued = False
-        self._file: FileSource | None = None
         self._request_path: BodyPath | None = None
         self._request_pump: Pump | None = None
         self._request_flushed = False
@@ -119,8 +78,6 @@ class Exchange:
         self._response_pump: Pump | None = None
         self._response_flushed = False
         self._sent_before = connection.sink.sent
-        self._origin_sent_before = 0
-        self._origin_read_before = 0
         proxy.exchanges += 1
         self._progress = self._seconds()
         self.flow = Flow(f"{proxy.exchanges:x}", self._progress, connection.client)
@@ -161,7 +118,7 @@ class Exchange:
         self._request_pump = Pump(
             self._connection.valve, self._settings.write_size, self._seconds, self._request_was_flushed
         )
-        chain = _chain(verdict.replacements) if head.framing.kind is not Kind.NONE else None
+        chain = replacing(verdict.replacements) if head.framing.kind is not Kind.NONE else None
         self._request_path = BodyPath(self._request_pump, verdict.way, chain, self._begin_request)
         if verdict.way.how is How.HELD:
             if self._request is Request.RECEIVING and answers.expects_continue(head):
@@ -169,7 +126,7 @@ class Exchange:
                 self._continued = True
                 self._connection.sink.write(answers.CONTINUE)
         else:
-            self._connect()
+            self._open_link(verdict.target.origin)
         if not self._deaf:
             self._feed_request(self._request_path, events)
 
@@ -184,8 +141,12 @@ class Exchange:
     def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
         if not self._guarded_feed(path, events, self.flow.request, "request", 413):
             return
-        if path.begun and not self._asked:
-            self._connect()
+        if path.begun and self._link is None and self._verdict is not None:
+            self._open_link(self._verdict.target.origin)
+
+    def _open_link(self, origin: Origin) -> None:
+        self._link = OriginLink(self, self._proxy.pool, origin, self.flow)
+        self._link.open()
 
     def _begin_request(self, length: int | None) -> tuple[bytes, BodyWriter]:
         head, verdict = self._head, self._verdict
@@ -225,60 +186,24 @@ class Exchange:
 
     # The connection to the origin
 
-    def _connect(self) -> None:
-        self._asked = True
-        assert self._verdict is not None
-        origin = self._verdict.target.origin
-        if origin.scheme != "http":
-            self.fail(REFUSED, "https is not spoken to origins yet", 501)
-            return
-        connection = None if self._retried else self._proxy.pool.take(origin)
-        if connection is not None:
-            self._use(connection)
-            return
-        self._connecting = connecting = self._proxy.pool.connect(origin)
-        connecting.addCallbacks(self._use, self._connect_failed)
-        connecting.addErrback(self._broken)
-
-    def _use(self, upstream: UpstreamConnection) -> None:
+    def origin_connected(self, upstream: UpstreamConnection) -> None:
+        """The link has a connection: both messages have their way now."""
         assert self._head is not None and self._request_pump is not None
-        self._connecting = None
-        self._upstream = upstream
         self._progress = self._seconds()
-        self._origin_sent_before += upstream.sink.sent
-        self._origin_read_before += upstream.reader.consumed
         upstream.begin(self, self._head.method)
         self._make_response_pump(upstream.valve)
         self._request_pump.attach(upstream.sink)
 
-    def _connect_failed(self, failure: Failure) -> None:
-        self._connecting = None
-        if failure.check(CancelledError):
-            return
-        assert self._verdict is not None
-        status, why = answers.why_not_connected(failure, self._verdict.target.origin)
-        self.fail(TIMED_OUT if status == 504 else ORIGIN_GONE, why, status)
-
-    def _broken(self, failure: Failure) -> None:
-        log.failure("exchange {id}", failure=failure, id=self.flow.id)
-        self.fail(FAILED, "an error inside the proxy")
-
     def _retry(self) -> bool:
-        """Send the request again on a new connection, where that is safe (RFC 9110 section 9.2.2)."""
-        upstream, path, head = self._upstream, self._request_path, self._head
-        if upstream is None or path is None or head is None:
+        """Send the request once more, if that is safe and it is still at hand."""
+        link, path, head = self._link, self._request_path, self._head
+        if link is None or path is None or head is None or path.whole is None or not link.may_retry(head.method):
             return False
-        if self._retried or not upstream.used or self._heard:
-            return False
-        if path.whole is None or head.method not in IDEMPOTENT:
-            return False
-        self._retried = True
-        self._leave_upstream()
         self._request_flushed = False
         self._request_pump = Pump(None, self._settings.write_size, self._seconds, self._request_was_flushed)
         self._request_pump.write(path.whole)
         self._request_pump.finish()
-        self._connect()
+        link.open_again()
         return True
 
     def origin_gone(self, why: str) -> None:
@@ -296,16 +221,13 @@ class Exchange:
     def _make_response_pump(self, valve: Valve | None) -> Pump:
         if self._response_pump is not None:
             self._response_pump.abandon()
-        self._response_pump = pump = Pump(
-            valve, self._settings.write_size, self._seconds, self._response_was_flushed
-        )
+        self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
         pump.attach(self._connection.sink)
         return pump
 
     def origin_events(self, events: list[Event]) -> None:
         """What the origin sends, in order."""
         self._progress = self._seconds()
-        self._heard = True
         if self._deaf:
             return
         if self._response_path is None:
@@ -341,12 +263,11 @@ class Exchange:
     def _begin_response_body(self, head: ResponseHead, pump: Pump) -> None:
         request, verdict, path = self._head, self._verdict, self._request_path
         assert request is not None and verdict is not None and path is not None
-        assert self._upstream is not None
         self._response_head = head
         # It has been answered, so it won't be sent again.
         path.whole = None
-        if heads.wants_close(head.version, head.headers):
-            self._upstream.reusable = False
+        if self._link is not None and self._link.upstream is not None and heads.wants_close(head.version, head.headers):
+            self._link.upstream.reusable = False
         self._response_verdict = said = self._settings.rules.on_response(verdict, request, head)
         self.flow.rules.extend(name for name in said.rules if name not in verdict.rules)
         most = self._settings.limits.body
@@ -360,7 +281,7 @@ class Exchange:
             # The client may never send the body that it wasn't asked for: nobody can tell what comes next.
             self._close = True
         self.flow.response = BodyRecord(said.way.how.value, said.way.why)
-        self._response_path = BodyPath(pump, said.way, _chain(said.replacements), self._begin_response)
+        self._response_path = BodyPath(pump, said.way, replacing(said.replacements), self._begin_response)
 
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
         request, head, said = self._head, self._response_head, self._response_verdict
@@ -413,7 +334,7 @@ class Exchange:
     def _answer(self, answer: Answer, outcome: str) -> None:
         """Respond without the origin."""
         self.flow.outcome = outcome
-        head, settings = self._head, self._settings
+        head = self._head
         self._deaf = True
         self._close = self._close or self._request is Request.RECEIVING or self._connection.half_closed
         pump = self._response_pump if self._response_pump is not None else self._make_response_pump(None)
@@ -422,31 +343,22 @@ class Exchange:
         prepared = answers.prepare(answer, method, self._close, self._seconds())
         self.flow.status = prepared.status
         self.flow.first_byte = self._seconds() - self.flow.started
-        if prepared.file is None:
-            self.flow.response = BodyRecord("held", "the proxy's own", len(prepared.body))
-            self._response = Response.RECEIVED
-            pump.write(prepared.head + prepared.body)
-            pump.finish()
-            return
         self._response = Response.SENDING
-        self.flow.response = BodyRecord("streamed", "a file", 0)
+        self._reply = OwnReply(prepared, pump, self._proxy.clock, self._moved, self._reply_ended)
+        self.flow.response = self._reply.record
+        self._reply.start()
 
-        def send(data: bytes) -> None:
-            self._progress = self._seconds()
-            self.flow.response.size += len(data)
-            pump.write(data)
+    def _moved(self) -> None:
+        self._progress = self._seconds()
 
-        def sent(whole: bool) -> None:
-            if whole:
-                self._response = Response.RECEIVED
-                pump.finish()
-            else:
-                self._cut("the file became shorter while it was sent")
-
-        self._file = source = FileSource(prepared.file, prepared.length, self._proxy.clock, send, sent)
-        pump.take_valve(Valve(source))
-        pump.write(prepared.head)
-        source.start()
+    def _reply_ended(self, whole: bool) -> None:
+        assert self._response_pump is not None
+        if whole:
+            self._response = Response.RECEIVED
+            self._response_pump.finish()
+        else:
+            self.flow.outcome, self.flow.error = FAILED, "the file became shorter while it was sent"
+            self._cut()
 
     # Ends
 
@@ -458,18 +370,22 @@ class Exchange:
         """See whether the origin's connection, or the whole exchange, is done with."""
         if self._over or self._response is not Response.RECEIVED:
             return
-        if self._upstream is not None and self._request_is_through:
-            self._leave_upstream()
+        link = self._link
+        if link is not None and self._request_is_through:
+            link.leave()
         if not self._response_flushed:
             return
-        if self._upstream is None or (self._close and not self._continued and self._nothing_came_of_expecting):
+        if link is None or link.upstream is None or self._nothing_came_of_expecting:
             keep = not self._close and self._request is Request.RECEIVED and not self._connection.half_closed
             self._over_and_out(keep)
 
     @property
     def _nothing_came_of_expecting(self) -> bool:
+        """The client asked whether to send its body, and was answered instead."""
         head, path = self._head, self._request_path
-        return head is not None and path is not None and answers.expects_continue(head) and not path.received
+        if head is None or path is None or self._continued or path.received:
+            return False
+        return answers.expects_continue(head)
 
     def fail(self, outcome: str, why: str, status: int = 502) -> None:
         """Something went wrong, with either side or in the proxy. Only the first thing counts."""
@@ -479,18 +395,17 @@ class Exchange:
         self._deaf = True
         if action is not Action.NOTHING and not (action is Action.CLOSE and outcome == ORIGIN_GONE):
             self.flow.outcome, self.flow.error = outcome, why
-        self._drop_upstream()
+        self._drop_link()
         if action is Action.ANSWER:
             self._answer(answers.explain(status, why), outcome)
         elif action is Action.CUT:
-            self._cut(why)
+            self._cut()
         else:
             self._close = self._close or action is Action.CLOSE
             self._settle()
 
-    def _cut(self, why: str) -> None:
+    def _cut(self) -> None:
         """End the response visibly before its end, behind what has already come."""
-        self.flow.error = why
         pump = self._response_pump
         assert pump is not None
         pump.flushed = self._cut_now
@@ -508,71 +423,37 @@ class Exchange:
 
     def _idle(self) -> None:
         """See whether something has stood still for too long."""
-        limit = self._settings.timeouts.idle
-        now = self._seconds()
-        stalled = [
-            pump.blocked_since
-            for pump in (self._request_pump, self._response_pump)
-            if pump is not None and pump.blocked_since is not None
-        ]
-        since = min([self._progress, *stalled])
-        if since + limit > now:
-            self._connection.deadline.set(since + limit - now, self._idle)
+        to_origin, to_client = self._request_pump, self._response_pump
+        due = still_since(self._progress, to_origin, to_client) + self._settings.timeouts.idle
+        if due > self._seconds():
+            self._connection.deadline.set(due - self._seconds(), self._idle)
             return
-        client_stalls = self._response_pump is not None and self._response_pump.blocked_since is not None
-        if self._deaf or client_stalls:
-            if not self._deaf:
-                self.flow.outcome, self.flow.error = TIMED_OUT, "the client stopped reading"
-            self._deaf = True
+        who = culprit(self._request, self._response, to_origin, to_client)
+        if self._deaf or who is Culprit.CLIENT_READS:
+            # It doesn't take what there is for it: no use in telling it anything.
+            self.flow.outcome, self.flow.error = TIMED_OUT, Culprit.CLIENT_READS.value
             self._connection.abort()
             self._over_and_out(keep=False)
             return
-        origin_stalls = self._request_pump is None or self._request_pump.blocked_since is not None
-        if self._request is Request.RECEIVING and self._response is not Response.SENDING and not origin_stalls:
-            self.fail(TIMED_OUT, "the client stopped sending", 408)
-        else:
-            self.fail(TIMED_OUT, "the origin stopped", 504)
+        self.fail(TIMED_OUT, who.value, 504 if who is Culprit.ORIGIN else 408)
         if not self._over:
-            self._connection.deadline.set(limit, self._idle)
+            self._progress = self._seconds()
+            self._connection.deadline.set(self._settings.timeouts.idle, self._idle)
 
-    def _leave_upstream(self) -> None:
-        """The origin's part is over: its connection is the pool's."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            self._account(upstream)
-            upstream.end()
-
-    def _drop_upstream(self) -> None:
-        """The origin's connection is of no use any more, nor is what waits to be sent on it."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
+    def _drop_link(self) -> None:
+        """The origin is of no use any more, nor is what waits to be sent to it."""
         if self._request_pump is not None:
             self._request_pump.abandon()
         if self._response_pump is not None:
             self._response_pump.give_up_valve()
-        upstream, self._upstream = self._upstream, None
-        if upstream is None:
-            return
-        self._account(upstream)
-        if self._request_is_through:
-            upstream.abort()
-        else:
-            # It has part of a request: its end shows that there is no more.
-            upstream.close()
-
-    def _account(self, upstream: UpstreamConnection) -> None:
-        flow = self.flow
-        flow.origin_out = upstream.sink.sent - self._origin_sent_before
-        flow.origin_in = upstream.reader.consumed - self._origin_read_before
-        self._origin_sent_before = -flow.origin_out
-        self._origin_read_before = -flow.origin_in
+        if self._link is not None:
+            self._link.drop(self._request_is_through)
 
     def _over_and_out(self, keep: bool) -> None:
         self._over = True
-        self._drop_upstream()
-        if self._file is not None:
-            self._file.stop()
+        self._drop_link()
+        if self._reply is not None:
+            self._reply.stop()
         if self._response_pump is not None:
             self._response_pump.abandon()
         flow = self.flow
@@ -582,10 +463,3 @@ class Exchange:
         flow.duration = self._seconds() - flow.started
         self._proxy.journal.record(flow)
         self._layer.exchange_over(keep)
-
-
-def _chain(replacements: tuple[Replacement, ...]) -> Chain | None:
-    """The filters of one body; None where there are none."""
-    if not replacements:
-        return None
-    return Chain([Replace([(item.find, item.put) for item in replacements])])

@@ -30,7 +30,7 @@ HOP_BY_HOP = frozenset(
 )
 # What Connection may name and still can't have taken out: without it the message would mean another thing.
 _NEVER_HOP_BY_HOP = frozenset(
-    [b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"cache-control", b"date", b"via"]
+    b"host content-length transfer-encoding content-type content-encoding cache-control date via".split()
 )
 # Fields that vouch for the bytes a filter has changed (RFC 9110 section 8.8 and 14.3, RFC 9530).
 _VOUCHERS = frozenset([b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"])
@@ -131,9 +131,7 @@ def forward_request(
     `host` is the Host field's value: always that of the target, whatever the client wrote (RFC 9112 section
     3.2.2). `continued`: the proxy has answered the client's Expect, so that it doesn't go on.
     """
-    fields, _kind, writer = _framed(
-        head.headers, head.framing, changed=changed, length=length, chunks=True, size=size
-    )
+    fields, _kind, writer = _framed(head.headers, head.framing, changed=changed, length=length, chunks=True, size=size)
     if continued:
         fields = [field for field in fields if field[0].lower() != b"expect"]
     if b"max-forwards" in head.headers and head.method in (b"OPTIONS", b"TRACE"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamproxy.flow import MALFORMED, REFUSED, TIMED_OUT
 from streamproxy.proxy.exchange import Exchange
 from streamproxy.wire.http1 import HeadLimits, RequestReader
-from streamproxy.wire.message import RequestHead, WireError
+from streamproxy.wire.message import BodyEvent, RequestHead, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
@@ -45,17 +45,19 @@ class Http1Layer:
             try:
                 events = reader.feed(data)
             except WireError as error:
+                self._taking = False
                 self._malformed(error)
-                break
+                return
             if events:
+                body: list[BodyEvent] = events  # type: ignore[assignment]
                 if self._exchange is not None:
-                    self._exchange.request_events(events)
+                    self._exchange.request_events(body)
                 else:
                     head = events[0]
                     assert type(head) is RequestHead
                     self._head_begun = False
                     self._exchange = Exchange(connection, self, head)
-                    self._exchange.begin(events[1:])
+                    self._exchange.begin(body[1:])
             elif self._exchange is None and not self._head_begun and not reader.between:
                 self._head_begun = True
                 connection.deadline.set(self._timeouts.head, self._head_too_slow)

@@ -24,7 +24,7 @@ class _ConnectionFactory(Factory):
         self._pool = pool
         self._origin = origin
 
-    def buildProtocol(self, addr: IAddress) -> UpstreamConnection:
+    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:
         return self._pool.new_connection(self._origin)
 
 
@@ -56,9 +56,7 @@ class Pool:
 
     def connect(self, origin: Origin) -> Deferred[UpstreamConnection]:
         """A new connection to `origin`; fails with what Twisted's endpoints fail with."""
-        endpoint = HostnameEndpoint(
-            self._reactor, origin.host, origin.port, timeout=self._settings.timeouts.connect
-        )
+        endpoint = HostnameEndpoint(self._reactor, origin.host, origin.port, timeout=self._settings.timeouts.connect)
         return endpoint.connect(_ConnectionFactory(self, origin))  # type: ignore[return-value]
 
     def give(self, connection: UpstreamConnection) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
+from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.http1 import HeadLimits, ResponseReader
 from streamproxy.wire.message import Origin, WireError
@@ -31,7 +32,7 @@ LAST_WORDS = 10
 class UpstreamConnection(Protocol):
     """One HTTP/1 connection to `origin`, in use by one exchange at a time or idle in `pool`."""
 
-    transport: ITCPTransport
+    transport: IStreamTransport
     valve: Valve
     sink: Sink
 
@@ -43,6 +44,8 @@ class UpstreamConnection(Protocol):
         self.reusable = True
         # It has carried an exchange before.
         self.used = False
+        # The origin has said something in the exchange that is under way.
+        self.heard = False
         self._pool = pool
         self._clock = clock
         self._exchange: Exchange | None = None
@@ -57,6 +60,7 @@ class UpstreamConnection(Protocol):
     def begin(self, exchange: Exchange, method: bytes) -> None:
         """`exchange` sends a `method` request on this connection now, and gets all that comes back."""
         self._exchange = exchange
+        self.heard = False
         self.reader.expect(method)
         self.deadline.clear()
 
@@ -96,6 +100,7 @@ class UpstreamConnection(Protocol):
                 self._pool.forget(self)
                 self.abort()
             return
+        self.heard = True
         try:
             events = self.reader.feed(data)
         except WireError as error:
@@ -155,5 +160,8 @@ class UpstreamConnection(Protocol):
         self._pool.forget(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.origin_gone("the origin closed the connection inside its response"
-                                 if not self.reader.between else "the origin closed the connection without a response")
+            exchange.origin_gone(
+                "the origin closed the connection inside its response"
+                if not self.reader.between
+                else "the origin closed the connection without a response"
+            )

@@ -20,6 +20,7 @@ from streamproxy.rules.yaml import Document, Path, Place, Problem, Whole
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ANSWERS = ("block", "respond", "redirect_to")
 _CHANGES = ("request", "response")
+_FIELDS = ("set", "add")
 _BODILESS = (204, 205, 304)
 
 
@@ -46,7 +47,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
+        return f"{'a' if value else 'an empty'} {'mapping' if isinstance(value, dict) else 'list'}"
     if isinstance(value, int | float):
         digits = value.written if isinstance(value, Whole) else str(value)
         return digits if len(digits) <= 60 else digits[:57] + "..."
@@ -67,11 +68,9 @@ def dotted(path: Path) -> str:
     return words
 
 
-def suggestion(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: list[str], likeness: float) -> str:
     """`; did you mean ...?` where one of the known words is near."""
-    near = difflib.get_close_matches(word[:60], known, 1, 0.6) or difflib.get_close_matches(
-        word[:60].lower().replace("-", "_"), known, 1, 0.6
-    )
+    near = difflib.get_close_matches(word[:60].lower().replace("-", "_"), known, 1, likeness)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -80,7 +79,7 @@ def unknown_key(path: Path) -> str:
     *above, key = path
     level = tuple(part for part in above if isinstance(part, str))
     known = _KEYS.get(level, [])
-    hint = suggestion(str(key), known)
+    hint = suggestion(str(key), known, 0.8)
     if not hint:
         levels = [each for each in _KEYS if key in _KEYS[each]]
         inside = [each[len(level) :] for each in levels if each[: len(level)] == level]
@@ -90,6 +89,8 @@ def unknown_key(path: Path) -> str:
             hint = "; it belongs at the top"
         elif levels:
             hint = f"; it belongs under {dotted(min(levels, key=len))!r}"
+        else:
+            hint = suggestion(str(key), known, 0.6)
     return f"unknown key {shown(key)}{hint}"
 
 
@@ -143,8 +144,6 @@ def _in_words(detail: dict[str, Any], document: Document) -> tuple[Path, str, bo
         return path, f"expected a mapping{got}", False
     if kind in ("tuple_type", "list_type"):
         return path, f"expected a list{got}", False
-    if kind == "too_short":
-        return path, "expected at least one, got an empty list", False
     return path, f"{detail['msg']}{got}", False
 
 
@@ -235,7 +234,7 @@ def _respond_contradictions(respond: dict[str, Any], path: Path) -> Iterator[tup
 def _change_contradictions(changes: dict[str, Any], path: Path) -> Iterator[tuple[Path, str]]:
     headers = changes.get("headers")
     if isinstance(headers, dict):
-        for key in ("set", "add"):
+        for key in _FIELDS:
             yield from _twice(headers.get(key), (*path, "headers", key))
         new = headers.get("set")
         for name, value in new.items() if isinstance(new, dict) else ():
@@ -264,5 +263,5 @@ def _twice(fields: Any, path: Path) -> Iterator[tuple[Path, str]]:
 def _says_something(value: Any) -> bool:
     """Whether there is anything in a section but empty sections and nulls."""
     if isinstance(value, dict):
-        return any(_says_something(inner) for inner in value.values())
+        return any(_says_something(inner) or (key in _FIELDS and inner) for key, inner in value.items())
     return value is not None and value != []

@@ -228,9 +228,7 @@ class RuleSet:
             return NO_BODY_TO_MOVE
         return body_way(head.framing, head.headers.lines(b"content-type"), says, self.streaming)
 
-    def on_response(
-        self, verdict: RequestVerdict, request: RequestHead, head: ResponseHead
-    ) -> ResponseVerdict:
+    def on_response(self, verdict: RequestVerdict, request: RequestHead, head: ResponseHead) -> ResponseVerdict:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""
         if not verdict.matched:
             return ResponseVerdict((), (), (), self._way(head, None))
@@ -279,9 +277,7 @@ def _answer(name: str, rule: schema.Rule) -> Answer | None:
     respond = rule.respond
     if respond is None:
         return None
-    fields: list[Field] = [
-        (field.encode(), value) for field, values in respond.headers.items() for value in values
-    ]
+    fields: list[Field] = [(field.encode(), value) for field, values in respond.headers.items() for value in values]
     if respond.file is not None:
         return Answer(respond.status, tuple(fields), file=respond.file)
     if not respond.text:

@@ -163,7 +163,7 @@ class Configuration(Section):
     """Everything that a configuration may say."""
 
     listen: Annotated[
-        tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], Field(min_length=1), OneOrMany
+        tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], BeforeValidator(values.at_least_one)
     ] = (Listener(endpoint=ENDPOINT),)
     admin: Annotated[values.Endpoint | None, Unbuilt(ADMIN_ENDPOINT)] = ADMIN_ENDPOINT
     state_dir: Annotated[Line | None, Unbuilt()] = None

@@ -70,6 +70,13 @@ def one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def at_least_one(value: Any) -> Any:
+    """`one_or_many`, but not none."""
+    if value == []:
+        raise expected("at least one")
+    return one_or_many(value)
+
+
 def _as_text(value: Any) -> str | None:
     if isinstance(value, str):
         return value

@@ -6,10 +6,11 @@ goes on through the writer as if it had just come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from streamproxy.filters.chain import Chain
-from streamproxy.rules.verdict import How, Way
+from streamproxy.filters.replace import Replace
+from streamproxy.rules.verdict import How, Replacement, Way
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.spool import Spool
 from streamproxy.wire.chunked import BodyWriter
@@ -85,6 +86,13 @@ class BodyPath:
         if whole:
             self.whole = message
         self._pump.write(message)
+
+
+def replacing(replacements: Sequence[Replacement]) -> Chain | None:
+    """The filters for what the rules want replaced in one body; None where that is nothing."""
+    if not replacements:
+        return None
+    return Chain([Replace([(item.find, item.put) for item in replacements])])
 
 
 def _filtered(events: list[BodyEvent], chain: Chain) -> list[BodyEvent]:

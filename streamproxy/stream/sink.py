@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
+
+from streamproxy.stream.transport import IStreamTransport
 
 if TYPE_CHECKING:
     from streamproxy.stream.pump import Pump
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 class Sink:
     """Counts what is written to `transport` (`sent`, in bytes) and knows whether it is `full`."""
 
-    def __init__(self, transport: ITCPTransport) -> None:
+    def __init__(self, transport: IStreamTransport) -> None:
         self._transport = transport
         self._registered = True
         self.full = False

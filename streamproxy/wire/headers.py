@@ -40,6 +40,11 @@ class Headers:
             return []
         return list(value) if type(value) is list else [value]  # type: ignore[list-item]
 
+    def count(self, name: bytes) -> int:
+        """How many lines the field `name` (lower case) has."""
+        value = self._index.get(name)
+        return 0 if value is None else len(value) if isinstance(value, list) else 1
+
     def tokens(self, name: bytes) -> list[bytes]:
         """The members of a comma-separated field (RFC 9110 section 5.6.1): lower case, no empty ones."""
         value = self.get(name)

@@ -319,8 +319,8 @@ class RequestReader(_MessageReader):
         method, target, _major, minor = line.groups()
         version = (1, 0) if minor == b"0" else (1, 1)
         headers = read_fields(section, line.end(), self._limits.fields)
-        hosts = headers.lines(b"host")
-        if len(hosts) > 1:
+        hosts = headers.count(b"host")
+        if hosts > 1:
             raise WireError("several Host fields")
         if not hosts and version == (1, 1):
             raise WireError("no Host field in an HTTP/1.1 request")
@@ -427,4 +427,3 @@ def request_head_bytes(method: bytes, target: bytes, fields: tuple[Field, ...]) 
 def response_head_bytes(status: int, reason: bytes, fields: tuple[Field, ...]) -> bytes:
     """A response's head as HTTP/1.1 bytes."""
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, field_lines(fields))
-

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from streamproxy.wire.message import Origin, Target, WireError
 
-_HOST = r"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){1,253}))"
+# A name in percent-coding would be another name to a reader that decodes it, so it is none here.
+_HOST = r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9\-._~!$&'()*+,;=]{1,253}))"
 _AUTHORITY = re.compile(_HOST + r"(?::([0-9]{0,5}))?")
-_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)([^#]*)")
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([!\x22\x24-.0-\x3e\x40-\x7e]*+)([!\x22\x24-\x7e]*+)")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -20,6 +22,11 @@ def parse_authority(authority: str, scheme: str) -> Origin:
             raise WireError("a target with a user name or password in it")
         raise WireError("the target's host is malformed")
     ipv6, name, port = found.groups()
+    if ipv6:
+        try:
+            ipaddress.IPv6Address(ipv6)
+        except ValueError:
+            raise WireError("the target's IPv6 address is malformed") from None
     number = int(port) if port else DEFAULT_PORTS[scheme]
     if not 0 < number < 65536:
         raise WireError("the target's port is out of range")
@@ -29,15 +36,15 @@ def parse_authority(authority: str, scheme: str) -> Origin:
 def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
     """Take apart an absolute-form target, as clients send to a proxy.
 
-    The path keeps its bytes. Raises `WireError`: 400 for what is malformed or isn't absolute, 501 for a scheme
-    that isn't spoken.
+    The path keeps its bytes. Raises `WireError`: 400 for what is malformed or isn't absolute, 501 for a
+    scheme that isn't spoken.
     """
-    found = _ABSOLUTE.fullmatch(target.decode("ascii"))
+    found = _ABSOLUTE.fullmatch(target)
     if found is None:
         if target[:1] == b"/":
             raise WireError("this is a proxy: the request target must be a whole URL, such as http://example.com/")
         raise WireError("the request target is malformed")
-    scheme, authority, path = found.groups()
+    scheme, authority, path = [part.decode("ascii") for part in found.groups()]
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
         raise WireError("the target's scheme is not http or https", 501)

@@ -29,9 +29,7 @@ class HeadTests(ConversationTestCase):
     def test_fields_keep_their_order_and_case(self):
         self.play(
             client(b"GET http://a.example/ HTTP/1.1\r\nX-b: 1\r\nhOST: a.example\r\nx-A: 2\r\nX-B:3\r\n\r\n"),
-            origin_hears(
-                b"GET / HTTP/1.1\r\nX-b: 1\r\nhOST: a.example\r\nx-A: 2\r\nX-B: 3\r\nVia: 1.1 proxy\r\n\r\n"
-            ),
+            origin_hears(b"GET / HTTP/1.1\r\nX-b: 1\r\nhOST: a.example\r\nx-A: 2\r\nX-B: 3\r\nVia: 1.1 proxy\r\n\r\n"),
             origin(b"HTTP/1.1 299 Odd Words\r\nsET-cookie: a\r\nX: 1\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n"),
             client_hears(
                 b"HTTP/1.1 299 Odd Words\r\nsET-cookie: a\r\nX: 1\r\nSet-Cookie: b\r\nContent-Length: 0\r\n"
@@ -77,7 +75,9 @@ class HeadTests(ConversationTestCase):
 
     def test_te_trailers_goes_on_for_trailers_do(self):
         self.play(
-            client(b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTE: gzip, trailers\r\nConnection: TE\r\n\r\n"),
+            client(
+                b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nTE: gzip, trailers\r\nConnection: TE\r\n\r\n"
+            ),
             origin_hears(
                 b"GET / HTTP/1.1\r\nHost: a.example\r\nTE: trailers\r\nConnection: TE\r\nVia: 1.1 proxy\r\n\r\n"
             ),
@@ -152,8 +152,8 @@ class BodyTests(ConversationTestCase):
             client_hears(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nVia: 1.1 proxy\r\n\r\n"),
             client(GET),
             origin_hears(GOT),
-            origin(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: \"a\"\r\n\r\n"),
-            client_hears(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: \"a\"\r\nVia: 1.1 proxy\r\n\r\n"),
+            origin(b'HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: "a"\r\n\r\n'),
+            client_hears(b'HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: "a"\r\nVia: 1.1 proxy\r\n\r\n'),
             client(GET),
             origin_hears(GOT),
             origin(b"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n"),
@@ -199,9 +199,7 @@ class BodyTests(ConversationTestCase):
         self.play(
             client(b"GET http://a.example/ HTTP/1.0\r\n\r\n"),
             origin(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK),
-            client_hears(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 proxy\r\nConnection: close\r\n\r\nok"
-            ),
+            client_hears(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 proxy\r\nConnection: close\r\n\r\nok"),
         )
 
     def test_both_directions_flow_at_once(self):

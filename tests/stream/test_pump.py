@@ -188,7 +188,10 @@ class TlsPumpTests(PumpTests, SynchronousTestCase):
 
 class PumpPropertyTests(SynchronousTestCase):
     @settings(max_examples=60, derandomize=True, deadline=None)
-    @given(st.sampled_from([TCP, TLS]), st.lists(st.one_of(st.integers(0, 90000), st.just(None), st.integers(-70000, -1)), max_size=30))
+    @given(
+        st.sampled_from([TCP, TLS]),
+        st.lists(st.one_of(st.integers(0, 90000), st.just(None), st.integers(-70000, -1)), max_size=30),
+    )
     def test_any_order_of_reads_and_drains_gives_the_same_bytes_in_bounded_memory(self, manner, story):
         line = Line(manner)
         sent = bytearray()

@@ -1,0 +1,38 @@
+"""Whether an exchange has stood still for too long, and through whom.
+
+Every pause has a deadline: an exchange in which nothing moves is over after `timeouts.idle`, and so is one in which
+something moves but a message can't be written on for that long.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from streamproxy.proxy.faults import Request, Response
+from streamproxy.stream.pump import Pump
+
+
+class Culprit(enum.Enum):
+    """Who is waited for."""
+
+    CLIENT_READS = "the client stopped reading"
+    CLIENT_SENDS = "the client stopped sending"
+    ORIGIN = "the origin stopped"
+
+
+def still_since(progress: float, *pumps: Pump | None) -> float:
+    """Since when (in seconds of the clock) something has stood still; `progress` is when anything last moved."""
+    return min(
+        [progress, *(pump.blocked_since for pump in pumps if pump is not None and pump.blocked_since is not None)]
+    )
+
+
+def culprit(request: Request, response: Response, to_origin: Pump | None, to_client: Pump | None) -> Culprit:
+    """Who keeps an exchange from moving, whose messages have come so far."""
+    if to_client is not None and to_client.blocked_since is not None:
+        return Culprit.CLIENT_READS
+    if request is Request.RECEIVED or response is Response.SENDING:
+        return Culprit.ORIGIN
+    if to_origin is None or to_origin.blocked_since is not None:
+        return Culprit.ORIGIN
+    return Culprit.CLIENT_SENDS
