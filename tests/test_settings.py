@@ -77,7 +77,7 @@ class LoadTests(SynchronousTestCase):
                 "f.yaml:4:10: limits: unknown key 'zzz'",
                 "f.yaml:4:24: limits.head: expected a size from 256 to 16m, such as 64k, got 'x'",
                 "--set timeouts.idle=abc: expected a number of seconds above 0, got 'abc'",
-                "--set listen=[]: expected at least one, got a list",
+                "--set listen=[]: expected at least one, got an empty list",
                 "--set limits.zz=1: limits: unknown key 'zz'",
             ],
         )

@@ -9,6 +9,7 @@ When both messages are through, or given up, the flow is recorded and the connec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -182,7 +183,7 @@ class Exchange:
             if not self._deaf and not self._response_flushed:
                 self.flow.outcome = CLIENT_GONE
             self._deaf = True
-            self._over_and_out(keep=False)
+            self._over_and_out()
 
     # The connection to the origin
 
@@ -415,11 +416,7 @@ class Exchange:
         if self._over:
             return
         # Where only the connection's end tells the body's, an orderly end would be a lie.
-        if self._close_framed:
-            self._connection.abort()
-        else:
-            self._connection.close()
-        self._over_and_out(keep=False)
+        self._over_and_out(ending=self._connection.abort if self._close_framed else self._connection.close)
 
     def _idle(self) -> None:
         """See whether something has stood still for too long."""
@@ -432,8 +429,7 @@ class Exchange:
         if self._deaf or who is Culprit.CLIENT_READS:
             # It doesn't take what there is for it: no use in telling it anything.
             self.flow.outcome, self.flow.error = TIMED_OUT, Culprit.CLIENT_READS.value
-            self._connection.abort()
-            self._over_and_out(keep=False)
+            self._over_and_out(ending=self._connection.abort)
             return
         self.fail(TIMED_OUT, who.value, 504 if who is Culprit.ORIGIN else 408)
         if not self._over:
@@ -449,7 +445,8 @@ class Exchange:
         if self._link is not None:
             self._link.drop(self._request_is_through)
 
-    def _over_and_out(self, keep: bool) -> None:
+    def _over_and_out(self, keep: bool = False, ending: Callable[[], None] | None = None) -> None:
+        """Record the flow and give the connection back: to be kept, or ended as the layer does, or by `ending`."""
         self._over = True
         self._drop_link()
         if self._reply is not None:
@@ -462,4 +459,6 @@ class Exchange:
         flow.client_out = self._connection.sink.sent - self._sent_before
         flow.duration = self._seconds() - flow.started
         self._proxy.journal.record(flow)
+        if ending is not None:
+            ending()
         self._layer.exchange_over(keep)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # How long what is already written may take to leave once a connection is given up, in seconds.
 LAST_WORDS = 10
+# The reason for which a valve is shut while others get their turn.
+TURN = "turn"
 
 
 @implementer(IHalfCloseableProtocol)
@@ -71,7 +73,8 @@ class UpstreamConnection(Protocol):
         if self._lost:
             return
         # Whatever stands behind a response that has ended was never asked for.
-        if self.reusable and self.reader.ended and not self.reader.waiting and not self.valve.closed:
+        if self.reusable and self.reader.ended and not self.reader.waiting:
+            self.valve.open(TURN)
             self._pool.give(self)
         else:
             self.close()
@@ -107,7 +110,7 @@ class UpstreamConnection(Protocol):
             self._exchange.origin_malformed(error.reason)
             return
         if self.reader.more:
-            self.valve.close("turn")
+            self.valve.close(TURN)
             self._clock.callLater(0, self._go_on)
         elif self.reader.ended and self.reader.waiting:
             self.reusable = False
@@ -121,7 +124,7 @@ class UpstreamConnection(Protocol):
             return
         self.dataReceived(b"")
         if not self.reader.more:
-            self.valve.open("turn")
+            self.valve.open(TURN)
             if self._eof_waits:
                 self._eof()
 

@@ -167,7 +167,7 @@ class Asked:
     def _url_forms(self) -> tuple[list[str], list[int]]:
         if self._urls is None:
             scheme, host, port = self.target.origin
-            paths = ("",) if self.path == "*" else self.paths
+            paths = ("", "/") if self.path == "*" else self.paths  # "http://h/*" means it, too
             queries = query_forms(self.query)
             urls: list[str] = []
             begins: list[int] = []

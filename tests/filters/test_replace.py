@@ -37,9 +37,7 @@ def streamed(pairs: Pairs, pieces: list[bytes]) -> bytes:
 class ReplaceTests(SynchronousTestCase):
     @settings(max_examples=1500, deadline=None)
     @given(PAIRS, PIECES)
-    def test_every_split_gives_what_one_pass_over_the_whole_gives(
-        self, pairs: Pairs, pieces: list[bytes]
-    ) -> None:
+    def test_every_split_gives_what_one_pass_over_the_whole_gives(self, pairs: Pairs, pieces: list[bytes]) -> None:
         self.assertEqual(streamed(pairs, pieces), in_one_pass(pairs, b"".join(pieces)))
 
     @settings(max_examples=500, deadline=None)
@@ -91,8 +89,10 @@ class ReplaceTests(SynchronousTestCase):
 
     def test_what_can_t_begin_a_find_leaves_at_once(self) -> None:
         stage = Replace([(b"secret", b"***")])
-        self.assertEqual([stage.feed(piece) for piece in (b"x", b"the s", b"e", b"a", b"sec", b"ret", b"!")],
-                         [b"x", b"the ", b"", b"sea", b"", b"***", b"!"])
+        self.assertEqual(
+            [stage.feed(piece) for piece in (b"x", b"the s", b"e", b"a", b"sec", b"ret", b"!")],
+            [b"x", b"the ", b"", b"sea", b"", b"***", b"!"],
+        )
 
     def test_a_find_that_a_later_one_can_t_displace_leaves_at_once(self) -> None:
         self.assertEqual(Replace([(b"a", b"1"), (b"ab", b"2")]).feed(b"a"), b"1")

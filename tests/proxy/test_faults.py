@@ -1,6 +1,7 @@
 """The table of what a fault means, cell by cell: each kind of fault at each place that an exchange can be in."""
 
 import itertools
+from email.utils import formatdate
 
 from twisted.internet.error import DNSLookupError, NoRouteError, TCPTimedOutError
 from twisted.trial.unittest import SynchronousTestCase
@@ -32,16 +33,18 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HEARD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 proxy\r\n\r\nok"
 UPLOAD = b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 6\r\n\r\nabc"
 UPLOADED = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 6\r\nVia: 1.1 proxy\r\n\r\nabc"
-CHUNKED_UPLOAD = b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+CHUNKED_UPLOAD = (
+    b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+)
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"
 HEARD_HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nVia: 1.1 proxy\r\n\r\nabc"
 
 
-def answer(status: str, why: str, close: bool = False) -> bytes:
-    """A response of the proxy's own, as the client hears it."""
+def answer(status: str, why: str, close: bool = False, at: float = 0) -> bytes:
+    """A response of the proxy's own, as the client hears it `at` seconds after the clock's beginning."""
     body = f"{status}: {why}\n".encode()
     return (
-        f"HTTP/1.1 {status}\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"HTTP/1.1 {status}\r\nDate: {formatdate(at, usegmt=True)}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n"
         + ("Connection: close\r\n" if close else "")
         + "\r\n"
@@ -149,9 +152,7 @@ class OriginGoneTests(ConversationTestCase):
         )
 
     def test_received_received(self):
-        self.play(
-            client(GET), origin(OK), ORIGIN_RESETS, client_hears(HEARD_OK), CLIENT_STAYS, outcome="forwarded"
-        )
+        self.play(client(GET), origin(OK), ORIGIN_RESETS, client_hears(HEARD_OK), CLIENT_STAYS, outcome="forwarded")
 
 
 class ClientGoneTests(ConversationTestCase):
@@ -260,7 +261,10 @@ class MalformedTests(ConversationTestCase):
 
     def test_a_bad_response_head(self):
         for bad, why in (
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "several Content-Lengths that differ"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+                "several Content-Lengths that differ",
+            ),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
                 "both Content-Length and Transfer-Encoding",

@@ -247,8 +247,8 @@ class UrlTests(SynchronousTestCase):
         self.assertTrue(url_matches(regex(r"^http://h/a\?b$"), "http://h/a?b"))
         self.assertTrue(url_matches(regex(r"/admin\b"), "http://h/%61dmin"))
 
-    def test_a_request_for_the_whole_server_has_no_path_in_its_url(self) -> None:
-        self.assertEqual(Asked(Target(Origin("http", "h", 80), "*")).urls, ["http://h"])
+    def test_a_request_for_the_whole_server_is_one_for_its_url(self) -> None:
+        self.assertEqual(Asked(Target(Origin("http", "h", 80), "*")).urls, ["http://h", "http://h/"])
 
     def test_what_can_t_be_an_url_is_refused(self) -> None:
         for pattern in ("h.example/x", "/x", "http:/x", "http://bücher.example/"):

@@ -16,7 +16,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import threading
@@ -180,14 +179,11 @@ class Proxy(Program):
         self.folder = folder or new_folder(case)
         config = self.folder / "rules.yaml"
         config.write_text(rules)
+        overrides = ("listen=tcp:0:interface=127.0.0.1", *overrides)
         sets = [word for override in overrides for word in ("--set", override)]
         case.addCleanup(self._check_output, case)
-        super().__init__(
-            case,
-            [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
-            + ["--set", "listen=tcp:0:interface=127.0.0.1"],
-            self.folder,
-        )
+        command = [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
+        super().__init__(case, command, self.folder)
         listening = re.compile(r"listening on 127\.0\.0\.1:([0-9]+)")
         self.wait_for(lambda lines: any(map(listening.search, lines)), "the line of a listener")
         self.port = int(next(found[1] for found in map(listening.search, self.lines) if found))

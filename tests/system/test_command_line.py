@@ -110,7 +110,7 @@ class BadConfigurationTests(CommandLineCase):
         self.config.write_text("tls: {intercept: false}\nscripts: [a.py]\n")
         self.assert_refused(
             "rules.yaml:1:7: tls.intercept: 'intercept' is known, but isn't built yet; leave it out",
-            "rules.yaml:2:1: 'scripts' is known, but isn't built yet; leave it out",
+            "rules.yaml:2:1: scripts: 'scripts' is known, but isn't built yet; leave it out",
         )
 
     def test_a_capability_that_is_not_built_yet_may_stand_at_its_default(self) -> None:
@@ -143,7 +143,7 @@ class SetTests(CommandLineCase):
             "--set hold=sometimes: expected needed or always, got 'sometimes'",
             "--set hold: expected KEY=VALUE",
             "--set tls.intercept=false: 'intercept' is known, but isn't built yet; leave it out",
-            "--set timeouts.idle.x=1: expected a number of seconds above 0, got a mapping",
+            "--set timeouts.idle.x=1: timeouts.idle: expected a number of seconds above 0, got a mapping",
         )
 
     def test_the_command_line_wins_over_the_file(self) -> None:
@@ -223,6 +223,8 @@ class ListeningTests(CommandLineCase):
 class StoppingTests(CommandLineCase):
     def test_it_ends_when_it_is_told_to(self) -> None:
         proxy = Proxy(self)
+        # Once it has served, it's known to have begun to wait for signals.
+        self.assertEqual(curl(self, proxy, "http://127.0.0.1:1/").status, 0)
         # Twisted ends by the very signal, so that whoever started it knows.
         self.assertIn(proxy.stop(), (0, -signal.SIGTERM))
         self.assertIn("Main loop terminated", proxy.output)
@@ -242,8 +244,13 @@ class StoppingTests(CommandLineCase):
         self.config.write_text("")
         pidfile, log = self.folder / "pid", self.folder / "log"
         ran = self.twistd(
-            f"--pidfile={pidfile}", f"--logfile={log}", "streamproxy", "-c", "rules.yaml",
-            "--set", "listen=tcp:0:interface=127.0.0.1",
+            f"--pidfile={pidfile}",
+            f"--logfile={log}",
+            "streamproxy",
+            "-c",
+            "rules.yaml",
+            "--set",
+            "listen=tcp:0:interface=127.0.0.1",
         )
         pid = int(pidfile.read_text()) if pidfile.exists() else None
         if pid is not None:
