@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamproxy.rules.verdict import Way
+
 # The outcomes of an exchange, one word each (DESIGN section 7).
 FORWARDED = "forwarded"
 ANSWERED = "answered"
@@ -25,6 +27,11 @@ class BodyRecord:
     how: str = "none"
     why: str = ""
     size: int = 0
+
+    def goes(self, way: Way) -> None:
+        """It goes as the rules decided."""
+        self.how = way.how.value
+        self.why = way.why
 
 
 @dataclass(slots=True)

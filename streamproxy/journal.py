@@ -1,7 +1,7 @@
 """One structured line for each exchange, on the log; and the log itself.
 
 A line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of a URL's
-query, the values of parameters that are named like a secret are left out.
+parameters, the values of those that are named like a secret are left out, and so is a user's name and password.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
+from urllib.parse import unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, textFileLogObserver
@@ -21,20 +22,32 @@ from zope.interface import implementer
 
 from streamproxy.flow import BodyRecord, Flow
 
-_SECRET_PARAMETER = re.compile(
-    r"([?&;](?:[\w.\-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential)[\w.\-]*"
-    r"|auth|authorization|key|sig|code|pwd|sid|session(?:_?id)?|jwt|assertion)=)[^&;]*",
-    re.IGNORECASE,
+# Names of parameters, in lower case, whose values are secrets: what they have in them, their words, themselves.
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|passphrase|passcode|signature|credential|api[_-]?key|access[_-]?key|private[_-]?key|sess(?:ion)?_?id"
+    r"|(?<![a-z0-9])(?:auth|authorization|key|sig|pwd|pass|sid|jwt|otp|assertion)(?![a-z0-9])"
+    r"|\A(?:code|session)\Z"
 )
+# A name is looked at once and never again, so that a long one takes no more than its time.
+_IN_QUERY = re.compile(r"(?:\A|(?<=[&;]))([^&;=]*+)=[^&;]*+")
+_IN_PATH = re.compile(r"(?<=;)([^;=/]*+)=[^;/]*+")
+_USER = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.\-]*+:)?+//|)[^/?#]*@")
 log = Logger()
 _text = json.encoder.encode_basestring_ascii
 
 
 def without_secrets(url: str) -> str:
-    """`url` with the values of its secret-looking query parameters put as ***."""
-    if "?" not in url:
+    """`url` with the values of its secret-looking parameters, and what stands before an @, put as ***."""
+    if "?" not in url and ";" not in url and "@" not in url:
         return url
-    return _SECRET_PARAMETER.sub(r"\1***", url)
+    path, mark, query = url.partition("?")
+    path = _IN_PATH.sub(_masked, _USER.sub(r"\1***@", path))
+    return path + mark + _IN_QUERY.sub(_masked, query)
+
+
+def _masked(parameter: re.Match[str]) -> str:
+    name = parameter[1]
+    return f"{name}=***" if _SECRET_NAME.search(unquote(name).lower()) else parameter[0]
 
 
 def log_line(flow: Flow) -> str:

@@ -76,7 +76,7 @@ def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
 
 def to_last_hop(head: RequestHead) -> Answer | None:
     """The answer to a TRACE or OPTIONS that says it goes no further than here (RFC 9110 section 7.6.2)."""
-    if head.headers.get(b"max-forwards") != b"0":
+    if not any(line.isdigit() and not line.strip(b"0") for line in head.headers.lines(b"max-forwards")):
         return None
     if head.method == b"OPTIONS":
         return Answer(200, ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, PATCH"),))

@@ -115,7 +115,7 @@ class Exchange:
             self.fail(REFUSED, "the request's body is too large", 413)
             return
         self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
-        self.flow.request = BodyRecord(verdict.way.how.value, verdict.way.why)
+        self.flow.request.goes(verdict.way)
         self._request_pump = Pump(
             self._connection.valve, self._settings.write_size, self._seconds, self._request_was_flushed
         )
@@ -270,7 +270,8 @@ class Exchange:
         if self._link is not None and self._link.upstream is not None and heads.wants_close(head.version, head.headers):
             self._link.upstream.reusable = False
         self._response_verdict = said = self._settings.rules.on_response(verdict, request, head)
-        self.flow.rules.extend(name for name in said.rules if name not in verdict.rules)
+        if said.rules:
+            self.flow.rules.extend(name for name in said.rules if name not in verdict.rules)
         most = self._settings.limits.body
         if said.refused is not None:
             self.fail(FAILED, said.refused)
@@ -281,7 +282,7 @@ class Exchange:
         if not self._request_is_through and answers.expects_continue(request) and not self._continued:
             # The client may never send the body that it wasn't asked for: nobody can tell what comes next.
             self._close = True
-        self.flow.response = BodyRecord(said.way.how.value, said.way.why)
+        self.flow.response.goes(said.way)
         self._response_path = BodyPath(pump, said.way, replacing(said.replacements), self._begin_response)
 
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:

@@ -28,7 +28,7 @@ def open_served(root: Path, tail: str | None) -> tuple[BinaryIO, int, str]:
     `root`, by its words or by a symbolic link, and for what isn't a readable regular file.
     """
     path = root
-    if tail is not None and root.is_dir():
+    if tail is not None and _is_folder(root):
         names = [os.fsdecode(unquote_to_bytes(name)) for name in tail.split("/") if name]
         for name in names:
             if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
@@ -54,9 +54,18 @@ def open_served(root: Path, tail: str | None) -> tuple[BinaryIO, int, str]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise NotServed(404, "there is no such file")
-    kind, coding = mimetypes.guess_type(path.name)
+    # As a path, for a bare name such as "data:text/html," would be read as an URL that says its type itself.
+    kind, coding = mimetypes.guess_type(f"./{path.name}")
     if coding is not None or kind is None:
         kind = "application/octet-stream"
     elif kind.startswith("text/"):
         kind += "; charset=utf-8"
     return os.fdopen(descriptor, "rb"), status.st_size, kind
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        # It can't even be looked at. Opening it will say why.
+        return False

@@ -32,6 +32,7 @@ HOP_BY_HOP = frozenset(
 _NEVER_HOP_BY_HOP = frozenset(
     b"host content-length transfer-encoding content-type content-encoding cache-control date via".split()
 )
+_NAMES_NOTHING = frozenset([b"keep-alive", b"close"])
 # Fields that vouch for the bytes a filter has changed (RFC 9110 section 8.8 and 14.3, RFC 9530).
 _VOUCHERS = frozenset([b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"])
 
@@ -50,10 +51,10 @@ def reason_phrase(status: int) -> bytes:
 
 def _dropped(headers: Headers) -> frozenset[bytes]:
     """The fields of `headers` (lower case) that don't go on."""
-    named = headers.tokens(b"connection") if b"connection" in headers else ()
-    if all(name in HOP_BY_HOP or name == b"close" for name in named):
+    connection = headers.get(b"connection")
+    if connection is None or connection.lower() in _NAMES_NOTHING:
         return HOP_BY_HOP
-    return HOP_BY_HOP.union(named) - _NEVER_HOP_BY_HOP | {b"transfer-encoding"}
+    return HOP_BY_HOP.union(headers.tokens(b"connection")) - _NEVER_HOP_BY_HOP | {b"transfer-encoding"}
 
 
 def edited(fields: Sequence[Field], edits: Sequence[HeaderEdits]) -> tuple[Field, ...]:
@@ -86,6 +87,10 @@ def _framed(
         kind = Kind.CHUNKED if chunks else Kind.CLOSE
         writer = ChunksMade(size) if chunks else _PLAIN
     dropped = _dropped(headers)
+    if not changed and kind is framing.kind and headers.count(b"content-length") < 2:
+        if kind is Kind.CHUNKED:
+            dropped -= {b"transfer-encoding"}
+        return [field for field in headers.fields if field[0].lower() not in dropped], kind, writer
     fields: list[Field] = []
     length_told = False
     for field in headers.fields:
@@ -136,7 +141,10 @@ def forward_request(
         fields = [field for field in fields if field[0].lower() != b"expect"]
     if b"max-forwards" in head.headers and head.method in (b"OPTIONS", b"TRACE"):
         fields = [_one_less(field) if field[0].lower() == b"max-forwards" else field for field in fields]
-    if b"host" in head.headers:
+    came = head.headers.get(b"host")
+    if came == host:
+        pass
+    elif came is not None:
         fields = [(field[0], host) if field[0].lower() == b"host" else field for field in fields]
     else:
         fields.insert(0, (b"Host", host))

@@ -54,10 +54,12 @@ class Found(NamedTuple):
 class Patterns:
     """Patterns of which any will do."""
 
-    __slots__ = ("patterns",)
+    __slots__ = ("match_content_type", "patterns")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self.patterns = tuple(patterns)
+        # The same few types come again and again. The head's limit bounds what one of them may keep here.
+        self.match_content_type = functools.lru_cache(maxsize=64)(self._match_content_type)
 
     def __bool__(self) -> bool:
         return bool(self.patterns)
@@ -95,7 +97,7 @@ class Patterns:
         except UnicodeDecodeError:
             return False
 
-    def match_content_type(self, value: bytes) -> bool:
+    def _match_content_type(self, value: bytes) -> bool:
         """Match a Content-Type, whole or without its parameters. The patterns are `type_pattern`s."""
         text = value.decode("latin-1").lower()
         if self.matches(text):

@@ -58,34 +58,31 @@ class BodyPath:
         if self._chain is not None:
             events = _filtered(events, self._chain)
         if self._spool is not None:
-            if not self._keep(events, self._spool, ended):
-                return
-        elif self._writer is not None:
-            data = self._writer.encode(events)
-            if data:
-                self._pump.write(data)
-        else:
+            self._hold(events, self._spool, ended)
+        elif self._writer is None:
             self._start(None, events, ended)
-        if ended:
-            self._pump.finish()
+        elif ended:
+            self._pump.finish(self._writer.encode(events))
+        else:
+            self._pump.write(self._writer.encode(events))
 
-    def _keep(self, events: list[BodyEvent], spool: Spool, ended: bool) -> bool:
-        """Hold `events`; whether the body goes on now, with all that was held."""
+    def _hold(self, events: list[BodyEvent], spool: Spool, ended: bool) -> None:
+        """Keep `events`; all that was kept goes on if the body has ended, or is let go."""
         for event in events:
             spool.add(event)
-        if not ended and (self._way.let_go is None or self.received <= self._way.let_go):
-            return False
-        self.let_go = not ended
-        self._spool = None
-        self._start(len(spool) if ended else None, spool.events(), ended)
-        return True
+        if ended or (self._way.let_go is not None and self.received > self._way.let_go):
+            self.let_go = not ended
+            self._spool = None
+            self._start(len(spool) if ended else None, spool.events(), ended)
 
     def _start(self, length: int | None, events: Iterable[BodyEvent], whole: bool) -> None:
         head, self._writer = self._begin(length)
         message = head + self._writer.encode(events)
         if whole:
             self.whole = message
-        self._pump.write(message)
+            self._pump.finish(message)
+        else:
+            self._pump.write(message)
 
 
 def replacing(replacements: Sequence[Replacement]) -> Chain | None:

@@ -78,7 +78,8 @@ class Pump:
         """Write to `sink` from now on."""
         self._sink = sink
         sink.pump = self
-        self._run()
+        if self._queue or self._finishing or self.blocked_since is not None:
+            self._run()
 
     def write(self, data: bytes) -> None:
         """Send `data` on, now or when the sink has room. Always takes it."""
@@ -86,10 +87,12 @@ class Pump:
             self._queue.append(data)
             self._run()
 
-    def finish(self) -> None:
-        """There is no more to come."""
+    def finish(self, data: bytes = b"") -> None:
+        """Send `data` on; there is no more to come behind it."""
         self._finishing = True
         self.give_up_valve()
+        if data:
+            self._queue.append(data)
         self._run()
 
     def abandon(self) -> None:

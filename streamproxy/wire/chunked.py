@@ -24,6 +24,8 @@ _LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
     rb"((?:[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
 )
+# A line that may become right, as far as its size goes.
+_LINE_BEGINS = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t;]|\r?\n|\r?\Z)")
 
 
 class ChunkedReader:
@@ -67,11 +69,13 @@ class ChunkedReader:
                 if size - position >= LONGEST_LINE:
                     raise WireError("a chunk's size line is too long")
                 # An early look, so that what can't become right isn't waited for.
-                if not _may_begin_line(buffer, position):
+                if not _LINE_BEGINS.match(buffer, position):
                     raise WireError("a chunk's size is malformed")
                 return position
             line = _LINE.fullmatch(buffer, position, end + 1)
             if line is None:
+                if not _LINE_BEGINS.match(buffer, position):
+                    raise WireError("a chunk's size is malformed")
                 raise WireError("a chunk's size or extension is malformed, or its line end is not CRLF")
             position = end + 1
             digits, extensions = line.groups()
@@ -85,13 +89,6 @@ class ChunkedReader:
                 return position
             events.append(Chunk(left))
         return position
-
-
-_LINE_BEGINS = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t;]|\r?\Z)")
-
-
-def _may_begin_line(buffer: bytes, position: int) -> bool:
-    return position == len(buffer) or _LINE_BEGINS.match(buffer, position) is not None
 
 
 class ChunksKept:

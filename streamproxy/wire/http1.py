@@ -89,7 +89,7 @@ class _MessageReader:
         self._over = False
         # Empty lines before the message to come.
         self._empty_lines = 0
-        # Bytes taken so far, over all messages.
+        # The bytes of all that was given, over all messages.
         self.consumed = 0
         # The last feed stopped for its many events: feed again, with nothing, in a turn to come.
         self.more = False
@@ -123,7 +123,6 @@ class _MessageReader:
             while not self._stopped and len(events) < MOST_EVENTS and self._reading(events):
                 pass
         except WireError as error:
-            self.consumed += self._position - began
             self._end_for_good()
             if self._blamed is not None:
                 error.status = self._blamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import functools
 import re
 
 from streamproxy.wire.message import Origin, Target, WireError
@@ -14,6 +15,7 @@ _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([!\x22\x24-.0-\x3e\x40-
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_authority(authority: str, scheme: str) -> Origin:
     """The origin that `authority` (host, or host:port) names under `scheme`; raises `WireError`."""
     found = _AUTHORITY.fullmatch(authority)

@@ -7,6 +7,7 @@ bounded time. All listen on 127.0.0.1 only, on ports that the system gave them.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import struct
 import subprocess
 import sysconfig
 import tempfile
+import termios
 import threading
 import time
 import traceback
@@ -179,7 +181,7 @@ class Proxy(Program):
         self.folder = folder or new_folder(case)
         config = self.folder / "rules.yaml"
         config.write_text(rules)
-        overrides = ("listen=tcp:0:interface=127.0.0.1", *overrides)
+        overrides = ("listen=[tcp:0:interface=127.0.0.1]", *overrides)
         sets = [word for override in overrides for word in ("--set", override)]
         case.addCleanup(self._check_output, case)
         command = [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
@@ -218,6 +220,8 @@ class Wire:
         self.sock = sock
         self._buffer = bytearray()
         self.ended = False
+        # What `read_head` gave.
+        self.heads: list[bytes] = []
 
     def send(self, *data: bytes) -> None:
         for each in data:
@@ -282,7 +286,9 @@ class Wire:
 
     def read_head(self) -> bytes:
         """A head, with the empty line."""
-        return self.read_until(b"\r\n\r\n")
+        head = self.read_until(b"\r\n\r\n")
+        self.heads.append(head)
+        return head
 
     def read_body(self, head: bytes, *, bodiless: bool = False) -> bytes:
         """The content of the body behind `head`, unchunked; raises `AssertionError` where it is cut short."""
@@ -305,6 +311,10 @@ class Wire:
             self.expect(b"\r\n")
         while self.read_until(b"\r\n") != b"\r\n":
             pass
+
+    def wait_until_acknowledged(self) -> None:
+        """Wait until the kernel on the other side has all that was sent."""
+        until(lambda: fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)) == bytes(4), "an acknowledgement")
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
@@ -502,8 +512,6 @@ class Nginx(Program):
     def __init__(self, case: SynchronousTestCase) -> None:
         program = needed("nginx", "nginx-light")
         folder = new_folder(case)
-        # Its workers are nobody's when it is started by root.
-        folder.chmod(0o755)
         self.root = folder / "root"
         (self.root / "put").mkdir(parents=True)
         # It gets its listener from us, the way in which it passes it on to a new version of itself. So no port
@@ -512,9 +520,11 @@ class Nginx(Program):
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         self.netloc = f"127.0.0.1:{listener.getsockname()[1]}"
+        # Started by root, its workers would else be nobody, who may write nowhere here.
+        user = "user root;" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(f"""
+            {user}
             daemon off;
-            master_process off;
             worker_processes 1;
             pid {folder}/nginx.pid;
             error_log stderr;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,14 @@ BUILD = 300
 
 class WheelTests(SynchronousTestCase):
     def pip(self, *arguments: str | Path) -> None:
-        """Run pip; its environment is kept, for it may say where packages come from."""
+        """Run pip; its environment is kept, for it may say where packages come from. Not where ours is, though."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         ended = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd="/",
+            env=environment,
             timeout=BUILD,
             check=False,
         )

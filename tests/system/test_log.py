@@ -1,0 +1,168 @@
+"""The log: one line for each exchange, with all that one wants to know and nothing that nobody may."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.parts import Client, Origin, Proxy, chunked, curl, each_request, response
+
+KEYS = {
+    "time", "id", "client", "method", "url", "status", "outcome", "rules", "request", "response", "bytes",
+    "first_byte_ms", "duration_ms",
+}  # fmt: skip
+
+
+class LineTests(SynchronousTestCase):
+    def test_an_exchange_is_one_line_with_all_its_fields(self) -> None:
+        origin = Origin(self, each_request(lambda asked: response(b"twelve bytes")))
+        proxy = Proxy(self, "rules: [{name: marked, match: {method: POST}, request: {headers: {set: {X-A: b}}}}]")
+        self.assertEqual(curl(self, proxy, "-d", "five!", origin.url("/a?b=c")).out, b"twelve bytes")
+        (line,) = proxy.recorded(1)
+        self.assertEqual(set(line), KEYS)
+        self.assertRegex(
+            line["time"], r"\A2[0-9]{3}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{3}Z\Z"
+        )
+        self.assertRegex(line["client"], r"\A127\.0\.0\.1:[0-9]+\Z")
+        self.assertEqual(line["method"], "POST")
+        self.assertEqual(line["url"], origin.url("/a?b=c"))
+        self.assertEqual(line["status"], 200)
+        self.assertEqual(line["outcome"], "forwarded")
+        self.assertEqual(line["rules"], ["marked"])
+        self.assertEqual(line["request"]["how"], "streamed")
+        self.assertTrue(line["request"]["why"])
+        self.assertEqual((line["request"]["size"], line["response"]["size"]), (5, 12))
+        self.assertEqual(line["bytes"]["origin_in"], len(response(b"twelve bytes")))
+        self.assertEqual(line["bytes"]["origin_out"], len(origin.wires[0].heads[0]) + 5)
+        self.assertGreater(line["bytes"]["client_in"], 5)
+        self.assertGreater(line["bytes"]["client_out"], line["bytes"]["origin_in"])
+        self.assertLessEqual(0, line["first_byte_ms"])
+        self.assertLessEqual(line["first_byte_ms"], line["duration_ms"])
+
+    def test_each_exchange_has_its_own_line_and_name(self) -> None:
+        origin = Origin(self, each_request(lambda asked: response(b"x")))
+        proxy = Proxy(self, "rules: [{match: {host: hello.example}, respond: {text: hi}}]")
+        urls = [origin.url("/1"), "http://hello.example/2", origin.url("/3"), "http://127.0.0.1:1/4"]
+        curl(self, proxy, *urls)
+        proxy.recorded(4)
+        proxy.stop()
+        lines = proxy.journal()
+        self.assertEqual([line["url"] for line in lines], urls)
+        self.assertEqual(len({line["id"] for line in lines}), 4)
+        outcomes = [line["outcome"] for line in lines]
+        self.assertEqual(outcomes, ["forwarded", "answered", "forwarded", "origin-gone"])
+        self.assertIn("refused the connection", lines[3]["error"])
+
+    def test_a_line_is_whole_and_by_itself_whatever_was_asked_for(self) -> None:
+        origin = Origin(self, each_request(lambda asked: response(b"x")))
+        proxy = Proxy(self)
+        paths = ['/"},{"outcome":"forged"', "/%0a%0d", "/{line}%s", "/'" + "x" * 2000]
+        for path in paths:
+            client = Client(self, proxy)
+            client.get(origin, path)
+            client.read_head()
+        proxy.recorded(len(paths))
+        proxy.stop()
+        self.assertEqual([line["url"] for line in proxy.journal()], [origin.url(path) for path in paths])
+        for line in proxy.lines:
+            if '"outcome"' in line:
+                json.loads(line)
+
+    def test_how_bodies_went_is_told(self) -> None:
+        origin = Origin(self, each_request(lambda asked: chunked(b"x" * 50_000)))
+        proxy = Proxy(
+            self,
+            "rules: [{name: held one, match: {path: /held}, response: {stream: false}},"
+            " {name: streamed one, match: {path: /streamed}, response: {stream: true}}]",
+            "hold=always",
+            "stream_large_bodies=10k",
+        )
+        curl(self, proxy, *[origin.url(path) for path in ("/held", "/streamed", "/let-go")])
+        lines = proxy.recorded(3)
+        self.assertEqual([line["response"]["how"] for line in lines], ["held", "streamed", "let go"])
+        self.assertEqual([line["response"]["size"] for line in lines], [50_000] * 3)
+        self.assertIn("held one", lines[0]["response"]["why"])
+        self.assertIn("streamed one", lines[1]["response"]["why"])
+        self.assertTrue(all(line["request"]["how"] == "none" for line in lines))
+
+    def test_what_was_no_request_has_a_line_too(self) -> None:
+        proxy = Proxy(self)
+        client = Client(self, proxy)
+        client.send(b"\x16\x03\x01 no request\r\n\r\n")
+        client.read_to_end()
+        (line,) = proxy.recorded(1)
+        self.assertEqual((line["status"], line["outcome"], line["method"]), (400, "malformed", "-"))
+        self.assertTrue(line["error"])
+
+
+class SecretTests(SynchronousTestCase):
+    """No secret stands anywhere in what twistd prints, whether all goes well or not."""
+
+    SECRET = "sesame-7f3a"
+    FIELDS = (
+        "Authorization: Bearer {}",
+        "Proxy-Authorization: Basic {}",
+        "Cookie: session={}",
+        "X-Api-Key: {}",
+        "X-Anything: {}",
+    )
+    QUERY = "/p?access_token={0}&q=kept&API_KEY={0}&password={0}&sig={0}&x-amz-signature={0}&client_secret={0}&key={0}"
+
+    def setUp(self) -> None:
+        self.proxy = Proxy(self, "rules: [{match: {host: hello.example}, respond: {text: hi}}]")
+        self.fields = [word for field in self.FIELDS for word in ("-H", field.format(self.SECRET))]
+
+    def assert_silent(self, exchanges: int) -> None:
+        self.proxy.recorded(exchanges)
+        self.proxy.stop()
+        self.assertEqual(len(self.proxy.journal()), exchanges)
+        self.assertNotIn(self.SECRET, self.proxy.output)
+        # It's no secret that something was asked for.
+        self.assertIn("/p?", self.proxy.output)
+
+    def test_of_fields_and_queries(self) -> None:
+        set_cookie = f"Set-Cookie: session={self.SECRET}".encode()
+        origin = Origin(self, each_request(lambda asked: response(b"x", set_cookie)))
+        path = self.QUERY.format(self.SECRET)
+        ran = curl(self, self.proxy, *self.fields, "-i", origin.url(path))
+        self.assertIn(self.SECRET.encode(), ran.out)
+        self.assertIn(self.SECRET.encode(), origin.wires[0].heads[0])
+        curl(self, self.proxy, *self.fields, f"http://hello.example{path}")
+        curl(self, self.proxy, *self.fields, f"http://127.0.0.1:1{path}")
+        self.assert_silent(3)
+        self.assertEqual(len(re.findall(r"q=kept", self.proxy.output)), 3)
+
+    def test_of_a_url_with_a_name_and_a_password(self) -> None:
+        origin = Origin(self, each_request(lambda asked: response(b"x")))
+        client = Client(self, self.proxy)
+        client.send(
+            f"GET http://me:{self.SECRET}@{origin.netloc}/p? HTTP/1.1\r\nHost: {origin.netloc}\r\n\r\n".encode()
+        )
+        client.read_head()
+        self.assert_silent(1)
+
+    def test_of_requests_that_are_malformed(self) -> None:
+        path = self.QUERY.format(self.SECRET)
+        bad = (
+            f"GET http://x.example{path} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            f"GET {path} HTTP/1.1\r\nHost: x.example\r\n\r\n",
+            f"GET http://x.example{path} HTTP/1.1\r\nAuthorization : {self.SECRET}\r\nHost: x.example\r\n\r\n",
+            f"CONNECT {path} HTTP/1.1\r\nHost: x.example\r\n\r\n",
+            f"POST http://x.example{path} HTTP/1.1\r\nHost: x.example\r\nCookie: {self.SECRET}\r\nContent-Length: x\r\n\r\n",
+        )
+        for request in bad:
+            client = Client(self, self.proxy)
+            client.send(request.encode())
+            self.assertRegex(client.read_head(), rb"\AHTTP/1\.1 [45]")
+        curl(self, self.proxy, f"http://hello.example{path}")
+        self.assert_silent(len(bad) + 1)
+
+    def test_of_a_response_that_is_malformed(self) -> None:
+        answer = f"HTTP/1.1 200 OK\r\nSet-Cookie : {self.SECRET}\r\n\r\n".encode()
+        origin = Origin(self, each_request(lambda asked: answer))
+        curl(self, self.proxy, *self.fields, origin.url(self.QUERY.format(self.SECRET)))
+        (line,) = self.proxy.recorded(1)
+        self.assertEqual((line["outcome"], line["status"]), ("malformed", 502))
+        self.assert_silent(1)
