@@ -15,7 +15,9 @@ from streamproxy.wire.message import CHUNKED, NO_BODY, Origin, RequestHead, Targ
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class LoadTests(SynchronousTestCase):
+class ConfiguredCase(SynchronousTestCase):
+    """Files to load, and what is said of them."""
+
     def written(self, text: str | bytes) -> str:
         path = self.mktemp()
         Path(path).write_bytes(text.encode() if isinstance(text, str) else text)
@@ -26,6 +28,8 @@ class LoadTests(SynchronousTestCase):
             load(path, overrides)
         return [line.replace(path, "f.yaml") for line in caught.exception.lines]
 
+
+class LoadTests(ConfiguredCase):
     def test_an_empty_file_is_all_defaults(self) -> None:
         found = load(self.written(""))
         default = Settings()
@@ -91,7 +95,7 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(answer.file, Path.cwd() / folder)
 
 
-class OverrideTests(LoadTests):
+class OverrideTests(ConfiguredCase):
     def test_each_key_can_be_set(self) -> None:
         path = self.written("limits: {head: 1k}\nlisten: [tcp:1, tcp:2]\n")
         found = load(
@@ -127,6 +131,11 @@ class OverrideTests(LoadTests):
     def test_what_an_override_took_the_place_of_is_no_error_any_more(self) -> None:
         path = self.written("limits: {head: bad}\nrules: [{block: 1}]\n")
         self.assertEqual(load(path, ["limits.head=1k", "rules=[]"]).limits.head, 1024)
+
+    def test_an_error_in_an_override_is_not_placed_where_the_file_had_another_value(self) -> None:
+        path = self.written("listen: [{endpoint: 'tcp:1'}]")
+        (line,) = self.lines(path, "listen=[tcp]")
+        self.assertTrue(line.startswith("--set listen=[tcp]: listen[0]: expected an endpoint"), line)
 
     def test_each_mistake_is_told_in_the_words_of_the_command_line(self) -> None:
         table = [

@@ -5,12 +5,18 @@ A filter takes bytes and gives bytes, synchronously; it knows nothing of pressur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
 
 class Filter(Protocol):
-    """One stage of a body's way. It may keep bytes back, within a limit of its own, until it has more."""
+    """One stage of a body's way. It may keep bytes back, within a limit of its own, until it has more.
+
+    `growth` is how many bytes one byte that is fed can become at the most, those kept back aside.
+    """
+
+    growth: float
 
     def feed(self, data: bytes) -> bytes:
         """Take the body's next bytes; give what can be sent on now, which may be nothing yet."""
@@ -22,10 +28,11 @@ class Filter(Protocol):
 class Chain:
     """Filters one behind the other; itself a filter."""
 
-    __slots__ = ("_filters",)
+    __slots__ = ("_filters", "growth")
 
     def __init__(self, filters: Iterable[Filter] = ()) -> None:
         self._filters = tuple(filters)
+        self.growth = math.prod(stage.growth for stage in self._filters)
 
     def __bool__(self) -> bool:
         """Whether there is any filter: an empty chain changes nothing."""

@@ -129,6 +129,7 @@ class DownstreamProtocol(protocol.Protocol):
         if self.half_closed:
             self.close()
             return
+        self.closing = True
         self._discarded = 0
         self.sink.release()
         self.deadline.set(LINGER_SECONDS, self.close)

@@ -33,9 +33,8 @@ from streamproxy.proxy.reply import OwnReply
 from streamproxy.proxy.stalls import Culprit, culprit, still_since
 from streamproxy.proxy.target import decide_target
 from streamproxy.rules.verdict import Answer, How, RequestVerdict, ResponseVerdict
-from streamproxy.stream.body import BodyPath, replacing
+from streamproxy.stream.body import BodyPath, BodyTooLarge, replacing
 from streamproxy.stream.pump import Pump
-from streamproxy.stream.spool import SpoolFull
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.message import BodyEvent, End, Event, Kind, Origin, RequestHead, ResponseHead, WireError
@@ -70,7 +69,8 @@ class Exchange:
         self._response_verdict: ResponseVerdict | None = None
         self._link: OriginLink | None = None
         self._reply: OwnReply | None = None
-        # The client has been told to go on with a body that it asked about.
+        # The client waits to be told to go on with its body; it has been.
+        self._expects = head is not None and answers.expects_continue(head)
         self._continued = False
         self._request_path: BodyPath | None = None
         self._request_pump: Pump | None = None
@@ -116,13 +116,11 @@ class Exchange:
             return
         self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
         self.flow.request.goes(verdict.way)
-        self._request_pump = Pump(
-            self._connection.valve, self._settings.write_size, self._seconds, self._request_was_flushed
-        )
+        self._request_pump = self._new_pump(self._connection.valve, self._request_was_flushed)
         chain = replacing(verdict.replacements) if head.framing.kind is not Kind.NONE else None
-        self._request_path = BodyPath(self._request_pump, verdict.way, chain, self._begin_request)
+        self._request_path = BodyPath(self._request_pump, verdict.way, chain, most, self._begin_request)
         if verdict.way.how is How.HELD:
-            if self._request is Request.RECEIVING and answers.expects_continue(head):
+            if self._request is Request.RECEIVING and self._expects:
                 # The origin won't be asked before the body is here, and the client waits to be asked for it.
                 self._continued = True
                 self._connection.sink.write(answers.CONTINUE)
@@ -169,18 +167,10 @@ class Exchange:
         self._request_flushed = True
         self._settle()
 
-    def request_malformed(self, error: WireError) -> None:
-        """The client broke the grammar inside its body."""
-        self.fail(MALFORMED, error.reason, error.status)
-
-    def client_half_closed(self) -> None:
-        """The client ended its side inside its body, which can't become whole any more."""
-        self.fail(CLIENT_GONE, "the client ended its side inside its request", 400)
-
     def client_gone(self) -> None:
         """The client's connection is lost."""
         if not self._over:
-            if not self._deaf and not self._response_flushed:
+            if not self._response_flushed and not self.flow.error:
                 self.flow.outcome = CLIENT_GONE
             self._deaf = True
             self._over_and_out()
@@ -201,9 +191,8 @@ class Exchange:
         if link is None or path is None or head is None or path.whole is None or not link.may_retry(head.method):
             return False
         self._request_flushed = False
-        self._request_pump = Pump(None, self._settings.write_size, self._seconds, self._request_was_flushed)
-        self._request_pump.write(path.whole)
-        self._request_pump.finish()
+        self._request_pump = self._new_pump(None, self._request_was_flushed)
+        self._request_pump.finish(path.whole)
         link.open_again()
         return True
 
@@ -213,16 +202,12 @@ class Exchange:
             return
         self.fail(ORIGIN_GONE, why)
 
-    def origin_malformed(self, why: str) -> None:
-        """The origin broke the grammar."""
-        self.fail(MALFORMED, why)
-
     # The response
 
     def _make_response_pump(self, valve: Valve | None) -> Pump:
         if self._response_pump is not None:
             self._response_pump.abandon()
-        self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
+        self._response_pump = pump = self._new_pump(valve, self._response_was_flushed)
         pump.attach(self._connection.sink)
         return pump
 
@@ -279,18 +264,19 @@ class Exchange:
         if said.way.refused or (most is not None and (head.framing.length or 0) > most):
             self.fail(REFUSED, "the response's body is too large")
             return
-        if not self._request_is_through and answers.expects_continue(request) and not self._continued:
+        if not self._request_is_through and self._expects and not self._continued:
             # The client may never send the body that it wasn't asked for: nobody can tell what comes next.
             self._close = True
         self.flow.response.goes(said.way)
-        self._response_path = BodyPath(pump, said.way, replacing(said.replacements), self._begin_response)
+        filters = replacing(said.replacements) if head.framing.kind is not Kind.NONE else None
+        self._response_path = BodyPath(pump, said.way, filters, most, self._begin_response)
 
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
         request, head, said = self._head, self._response_head, self._response_verdict
         assert request is not None and head is not None and said is not None
         self.flow.status = head.status
         self.flow.first_byte = self._seconds() - self.flow.started
-        self._close = self._close or self._connection.half_closed
+        self._close = self._close or self._layer.last
         data, kind, writer = heads.forward_response(
             head,
             edits=said.edits,
@@ -315,21 +301,26 @@ class Exchange:
         """Feed `path`; what goes wrong in it is this exchange's fault and no other's."""
         try:
             path.feed(events)
-        except SpoolFull:
-            self.fail(REFUSED, f"the {message}'s body is too large to be held", too_large)
+        except BodyTooLarge as error:
+            self.fail(REFUSED, f"the {message}'s body {error}", too_large)
             return False
         except Exception:
-            log.failure("exchange {id}: the {message}'s body", id=self.flow.id, message=message)
-            self.fail(FAILED, f"a rule failed on the {message}'s body")
+            self._rule_failed()
             return False
         record.size = path.received
         if path.let_go:
             record.how = "let go"
-        most = self._settings.limits.body
-        if most is not None and path.received > most:
-            self.fail(REFUSED, f"the {message}'s body is too large", too_large)
-            return False
         return True
+
+    def _new_pump(self, valve: Valve | None, flushed: Callable[[], None]) -> Pump:
+        pump = Pump(valve, self._settings.write_size, self._seconds, flushed)
+        pump.broken = self._rule_failed
+        return pump
+
+    def _rule_failed(self) -> None:
+        """Called where the exception of a filter is handled."""
+        log.failure("exchange {id}: a rule failed on a body", id=self.flow.id)
+        self.fail(FAILED, "a rule failed on a body")
 
     # The proxy's own responses
 
@@ -338,7 +329,7 @@ class Exchange:
         self.flow.outcome = outcome
         head = self._head
         self._deaf = True
-        self._close = self._close or self._request is Request.RECEIVING or self._connection.half_closed
+        self._close = self._close or self._request is Request.RECEIVING or self._layer.last
         pump = self._response_pump if self._response_pump is not None else self._make_response_pump(None)
         pump.give_up_valve()
         method = b"GET" if head is None else head.method
@@ -377,17 +368,11 @@ class Exchange:
             link.leave()
         if not self._response_flushed:
             return
-        if link is None or link.upstream is None or self._nothing_came_of_expecting:
-            keep = not self._close and self._request is Request.RECEIVED and not self._connection.half_closed
+        # A client that asked whether to send its body, and was answered instead, won't send it.
+        unasked = self._expects and not self._continued and self.flow.request.size == 0
+        if link is None or link.upstream is None or unasked:
+            keep = not self._close and self._request is Request.RECEIVED and not self._layer.last
             self._over_and_out(keep)
-
-    @property
-    def _nothing_came_of_expecting(self) -> bool:
-        """The client asked whether to send its body, and was answered instead."""
-        head, path = self._head, self._request_path
-        if head is None or path is None or self._continued or path.received:
-            return False
-        return answers.expects_continue(head)
 
     def fail(self, outcome: str, why: str, status: int = 502) -> None:
         """Something went wrong, with either side or in the proxy. Only the first thing counts."""

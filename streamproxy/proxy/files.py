@@ -54,8 +54,7 @@ def open_served(root: Path, tail: str | None) -> tuple[BinaryIO, int, str]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise NotServed(404, "there is no such file")
-    # As a path, for a bare name such as "data:text/html," would be read as an URL that says its type itself.
-    kind, coding = mimetypes.guess_type(f"./{path.name}")
+    kind, coding = mimetypes.guess_type(path.name)
     if coding is not None or kind is None:
         kind = "application/octet-stream"
     elif kind.startswith("text/"):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from streamproxy.rules.verdict import HeaderEdits
 from streamproxy.wire.chunked import BodyWriter, ChunksKept, ChunksMade, Plain
+from streamproxy.wire.framing import unvouched
 from streamproxy.wire.headers import Field, Headers
 from streamproxy.wire.http1 import request_head_bytes, response_head_bytes
 from streamproxy.wire.message import Framing, Kind, RequestHead, ResponseHead, Target
@@ -30,11 +31,9 @@ HOP_BY_HOP = frozenset(
 )
 # What Connection may name and still can't have taken out: without it the message would mean another thing.
 _NEVER_HOP_BY_HOP = frozenset(
-    b"host content-length transfer-encoding content-type content-encoding cache-control date via".split()
+    b"host content-length transfer-encoding content-type content-encoding content-range cache-control date via".split()
 )
 _NAMES_NOTHING = frozenset([b"keep-alive", b"close"])
-# Fields that vouch for the bytes a filter has changed (RFC 9110 section 8.8 and 14.3, RFC 9530).
-_VOUCHERS = frozenset([b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"])
 
 _PLAIN = Plain()
 _CHUNKS_KEPT = ChunksKept()
@@ -93,7 +92,7 @@ def _framed(
         return [field for field in headers.fields if field[0].lower() not in dropped], kind, writer
     fields: list[Field] = []
     length_told = False
-    for field in headers.fields:
+    for field in unvouched(headers) if changed else headers:
         name = field[0].lower()
         if name in dropped:
             if name == b"transfer-encoding" and kind is Kind.CHUNKED:
@@ -109,10 +108,6 @@ def _framed(
                 fields.append((b"Transfer-Encoding", _CHUNKED_VALUE))
             elif kind is Kind.NONE and not changed:
                 fields.append(field)
-        elif changed and name in _VOUCHERS:
-            continue
-        elif changed and name == b"etag" and not field[1].startswith(b"W/"):
-            fields.append((field[0], b"W/" + field[1]))
         else:
             fields.append(field)
     return fields, kind, writer

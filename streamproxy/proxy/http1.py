@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamproxy.flow import MALFORMED, REFUSED, TIMED_OUT
+from streamproxy.flow import CLIENT_GONE, MALFORMED, REFUSED, TIMED_OUT
 from streamproxy.proxy.exchange import Exchange
 from streamproxy.wire.http1 import HeadLimits, RequestReader
 from streamproxy.wire.message import BodyEvent, RequestHead, WireError
@@ -98,7 +98,7 @@ class Http1Layer:
         if connection.lost or connection.closing:
             return
         if not keep:
-            if self.reader.ended:
+            if self.reader.ended and not self.reader.waiting:
                 connection.close()
             else:
                 connection.linger()
@@ -107,8 +107,13 @@ class Http1Layer:
         connection.deadline.set(self._timeouts.keepalive, self._idle)
         if not self._taking and self.reader.waiting:
             # Not at once, for this may be called from deep within the exchange that is over.
-            connection.valve.open("next request")
             self._take_a_turn()
+            connection.valve.open("next request")
+
+    @property
+    def last(self) -> bool:
+        """No other request can come behind the one that is under way: the client has ended its side."""
+        return self._connection.half_closed and not self.reader.waiting
 
     @property
     def unaccounted(self) -> int:
@@ -126,7 +131,7 @@ class Http1Layer:
             else:
                 self._malformed(WireError("the client ended its side inside a request"))
         elif not self.reader.ended:
-            self._exchange.client_half_closed()
+            self._exchange.fail(CLIENT_GONE, "the client ended its side inside its request", 400)
 
     def connection_lost(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -139,7 +144,7 @@ class Http1Layer:
 
     def _malformed(self, error: WireError) -> None:
         if self._exchange is not None:
-            self._exchange.request_malformed(error)
+            self._exchange.fail(MALFORMED, error.reason, error.status)
         else:
             self._refuse(error.status, error.reason, MALFORMED)
 

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.flow import MALFORMED
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
@@ -52,6 +53,7 @@ class UpstreamConnection(Protocol):
         self._clock = clock
         self._exchange: Exchange | None = None
         self._eof_waits = False
+        self._turn_is_due = False
         self._lost = False
 
     def connectionMade(self) -> None:
@@ -103,15 +105,17 @@ class UpstreamConnection(Protocol):
                 self._pool.forget(self)
                 self.abort()
             return
-        self.heard = True
+        self.heard = self.heard or bool(data)
         try:
             events = self.reader.feed(data)
         except WireError as error:
-            self._exchange.origin_malformed(error.reason)
+            self._exchange.fail(MALFORMED, error.reason)
             return
         if self.reader.more:
             self.valve.close(TURN)
-            self._clock.callLater(0, self._go_on)
+            if not self._turn_is_due:
+                self._turn_is_due = True
+                self._clock.callLater(0, self._go_on)
         elif self.reader.ended and self.reader.waiting:
             self.reusable = False
             self.valve.close("beyond the response")
@@ -120,6 +124,7 @@ class UpstreamConnection(Protocol):
 
     def _go_on(self) -> None:
         """Read on in what was left for the sake of other connections."""
+        self._turn_is_due = False
         if self._lost or self._exchange is None:
             return
         self.dataReceived(b"")

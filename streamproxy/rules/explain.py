@@ -122,18 +122,18 @@ _KEYS = dict(_keys_by_level(Configuration, ()))
 def _in_words(detail: dict[str, Any], document: Document) -> tuple[Path, str, bool]:
     """(path, words, whether the place is the key's) of one error of pydantic's."""
     kind = detail["type"]
-    context = detail.get("ctx", {})
+    told = detail.get("ctx", {})
     path: Path = detail["loc"]
     at_key = bool(path) and path[-1] == "[key]"
     if at_key:
         path = path[:-1]
-    path += tuple(context.get("below", ()))
+    path += tuple(told.get("below", ()))
     value = _value_at(document.data, path, detail.get("input")) if not at_key else path[-1]
     got = f", got {shown(value)}"
     if kind == "expected":
-        return path, f"expected {context['what']}{got}", at_key
+        return path, f"expected {told['what']}{got}", at_key
     if kind == "refused":
-        return path, str(context["why"]), at_key
+        return path, str(told["why"]), at_key
     if kind == "unbuilt":
         return path, f"{_last_key(path)!r} is known, but isn't built yet; leave it out", True
     if kind == "extra_forbidden":

@@ -237,6 +237,8 @@ class RuleSet:
         replacements: list[Replacement] = []
         says: tuple[bool, str] | None = None
         has_body = _has_body(head.framing)
+        # The answer to HEAD, and a 304: what its fields say of a body must hold for the one that GET would give.
+        stands_for_one = head.framing.kind is Kind.NONE
         for rule in verdict.matched:
             if not rule.heads_match(request.headers, head.headers):
                 continue
@@ -244,7 +246,7 @@ class RuleSet:
             does_something = part.changes_fields
             if part.changes_fields:
                 edits.append(part.edits)
-            if part.replacements and has_body:
+            if part.replacements and (has_body or stands_for_one):
                 replacements += part.replacements
                 does_something = True
             if part.says and says is None and has_body:
@@ -252,7 +254,7 @@ class RuleSet:
                 does_something = True
             if does_something:
                 names.append(rule.name)
-        refused = _unreadable_response(head, replacements[0].rule) if replacements else None
+        refused = _unreadable_response(head, replacements[0].rule) if replacements and has_body else None
         way = self._way(head, says)
         return ResponseVerdict(tuple(names), tuple(edits), tuple(replacements), way, refused)
 

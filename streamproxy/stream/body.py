@@ -6,34 +6,46 @@ goes on through the writer as if it had just come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from streamproxy.filters.chain import Chain
 from streamproxy.filters.replace import Replace
 from streamproxy.rules.verdict import How, Replacement, Way
 from streamproxy.stream.pump import Pump
-from streamproxy.stream.spool import Spool
+from streamproxy.stream.spool import Spool, SpoolFull
 from streamproxy.wire.chunked import BodyWriter
+from streamproxy.wire.framing import unvouched
 from streamproxy.wire.message import BodyEvent, End
+
+# Bytes that a chain of filters is given at once: as many as make this many, but not fewer than that.
+MADE_AT_ONCE = 65536
+LEAST_BIT = 64
 
 # Told the body's final length where it is known because the body was held whole, else None; gives the bytes of the
 # head and the writer of the body behind it.
 BeginMessage = Callable[[int | None], tuple[bytes, BodyWriter]]
 
 
+class BodyTooLarge(Exception):
+    """The body is larger than a limit; in words, to stand behind "the body"."""
+
+
 class BodyPath:
     """Takes the events of one body from its reader, up to its `End`, and puts the message into `pump`.
 
     `begin` is called once, when the head goes on: at the first `feed`, or when a held body is whole or let go.
-    `feed` raises `SpoolFull` for a held body past `way.limit`, and whatever a filter raises.
+    `feed` raises `BodyTooLarge`, before anything of it goes on, for a body past `most` bytes (None: any size) and
+    for a held one past `way.limit`; and whatever a filter raises.
     """
 
-    __slots__ = ("_begin", "_chain", "_pump", "_spool", "_way", "_writer", "let_go", "received", "whole")
+    __slots__ = ("_begin", "_chain", "_most", "_pump", "_spool", "_way", "_writer", "let_go", "received", "whole")
 
-    def __init__(self, pump: Pump, way: Way, chain: Chain | None, begin: BeginMessage) -> None:
+    def __init__(self, pump: Pump, way: Way, filters: Chain | None, most: int | None, begin: BeginMessage) -> None:
         self._pump = pump
         self._way = way
-        self._chain = chain
+        self._chain = filters
+        self._most = most
         self._begin = begin
         self._spool = Spool(way.limit) if way.how is How.HELD else None
         self._writer: BodyWriter | None = None
@@ -54,11 +66,13 @@ class BodyPath:
         for event in events:
             if type(event) is bytes:
                 self.received += len(event)
+        if self._most is not None and self.received > self._most:
+            raise BodyTooLarge("is too large")
         ended = bool(events) and type(events[-1]) is End
-        if self._chain is not None:
-            events = _filtered(events, self._chain)
         if self._spool is not None:
             self._hold(events, self._spool, ended)
+        elif self._chain is not None:
+            self._stream_filtered(events, self._chain, ended)
         elif self._writer is None:
             self._start(None, events, ended)
         elif ended:
@@ -66,14 +80,37 @@ class BodyPath:
         else:
             self._pump.write(self._writer.encode(events))
 
+    def _stream_filtered(self, events: list[BodyEvent], filters: Chain, ended: bool) -> None:
+        """Send on what `filters` make of `events`, as there is room for it."""
+        if self._writer is None:
+            self._start(None, (), False)
+        assert self._writer is not None
+        self._pump.pour(self._writer.encode(made) for made in _filtered(events, filters))
+        if ended:
+            self._pump.finish()
+
     def _hold(self, events: list[BodyEvent], spool: Spool, ended: bool) -> None:
         """Keep `events`; all that was kept goes on if the body has ended, or is let go."""
-        for event in events:
-            spool.add(event)
-        if ended or (self._way.let_go is not None and self.received > self._way.let_go):
-            self.let_go = not ended
+        way, filters = self._way, self._chain
+        # Where the limit lies below, it is what a body passes first, however it is cut.
+        if way.let_go is not None and self.received > way.let_go <= way.limit:
+            self.let_go = True
             self._spool = None
-            self._start(len(spool) if ended else None, spool.events(), ended)
+            if filters is None:
+                self._start(None, chain(spool.events(), events), ended)
+            else:
+                self._start(None, spool.events(), False)
+                self._stream_filtered(events, filters, ended)
+            return
+        try:
+            for kept in (events,) if filters is None else _filtered(events, filters):
+                for event in kept:
+                    spool.add(event)
+        except SpoolFull:
+            raise BodyTooLarge("is too large to be held") from None
+        if ended:
+            self._spool = None
+            self._start(len(spool), spool.events(), ended)
 
     def _start(self, length: int | None, events: Iterable[BodyEvent], whole: bool) -> None:
         head, self._writer = self._begin(length)
@@ -92,17 +129,19 @@ def replacing(replacements: Sequence[Replacement]) -> Chain | None:
     return Chain([Replace([(item.find, item.put) for item in replacements])])
 
 
-def _filtered(events: list[BodyEvent], chain: Chain) -> list[BodyEvent]:
-    """`events` with their bytes through `chain`. The marks of chunks go: the bytes between them have changed."""
-    out: list[BodyEvent] = []
+def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[list[BodyEvent]]:
+    """`events` with their bytes through `filters`, bit by bit: each bit of what goes in as what comes out of it.
+
+    The marks of chunks go, for the bytes between them have changed; and so do trailers that vouch for the old ones.
+    """
+    # What one bit becomes is made at once, so it is the smaller the more can become of it.
+    bit = max(LEAST_BIT, int(MADE_AT_ONCE / filters.growth))
     for event in events:
         if type(event) is bytes:
-            data = chain.feed(event)
-            if data:
-                out.append(data)
+            for at in range(0, len(event), bit):
+                data = filters.feed(event[at : at + bit])
+                if data:
+                    yield [data]
         elif type(event) is End:
-            data = chain.finish()
-            if data:
-                out.append(data)
-            out.append(event)
-    return out
+            data = filters.finish()
+            yield [data, End(unvouched(event.trailers))] if data else [End(unvouched(event.trailers))]

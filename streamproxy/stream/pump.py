@@ -11,6 +11,8 @@ What flow control is here, in whole:
   paused): they are taken, and queued. So the queue holds at most about what one read brings.
 - The sink drains: the queue goes first, and only when it is empty and the sink still has room does the valve open.
 - A pump may have no sink yet (the connection upstream is still being made). That is the same as a full one.
+- What a filter makes isn't made before there is room for it: `pour` queues an iterator, and the pump takes from it
+  as the sink drains. So a filter that makes much of little holds the little, not the much.
 - Once `finish` was called no more can come, so nothing needs pausing: the valve is opened and given up, and when
   the queue is empty `flushed` is called. The last bytes are then the transport's.
 
@@ -25,7 +27,7 @@ limit of its own (it would be a second place that pauses).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.valve import Valve
@@ -38,7 +40,8 @@ class Pump:
     """Writes to a sink in pieces of at most `size` bytes, and keeps `valve` closed while it can't.
 
     `seconds` is a clock's reading in seconds. `flushed` is called once, after `finish`, when the last byte has been
-    handed to the sink.
+    handed to the sink. `broken` is called, in the handling of the exception, when an iterator that was poured raises;
+    the rest of the queue is gone then.
     """
 
     __slots__ = (
@@ -51,6 +54,7 @@ class Pump:
         "_size",
         "_valve",
         "blocked_since",
+        "broken",
         "flushed",
     )
 
@@ -61,8 +65,9 @@ class Pump:
         self._size = size
         self._seconds = seconds
         self.flushed = flushed
+        self.broken: Callable[[], None] | None = None
         self._sink: Sink | None = None
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | Iterator[bytes]] = deque()
         self._at = 0
         self._running = False
         self._finishing = False
@@ -71,8 +76,8 @@ class Pump:
 
     @property
     def queued(self) -> int:
-        """How many bytes wait for the sink."""
-        return sum(map(len, self._queue)) - self._at
+        """How many bytes wait for the sink; what is still to be poured isn't any yet."""
+        return sum(len(data) for data in self._queue if type(data) is bytes) - self._at
 
     def attach(self, sink: Sink) -> None:
         """Write to `sink` from now on."""
@@ -86,6 +91,11 @@ class Pump:
         if data:
             self._queue.append(data)
             self._run()
+
+    def pour(self, pieces: Iterator[bytes]) -> None:
+        """Send on what `pieces` gives, taking each when the sink has room for it."""
+        self._queue.append(pieces)
+        self._run()
 
     def finish(self, data: bytes = b"") -> None:
         """Send `data` on; there is no more to come behind it."""
@@ -113,30 +123,16 @@ class Pump:
         if self._running:
             return
         self._running = True
-        sink, queue, size = self._sink, self._queue, self._size
-        at = self._at
-        moved = False
         try:
-            while queue and sink is not None and not sink.full:
-                data = queue[0]
-                length = len(data)
-                moved = True
-                if at == 0 and length <= size:
-                    queue.popleft()
-                    sink.write(data)
-                    continue
-                while at < length and not sink.full:
-                    sink.write(data[at : at + size])
-                    at += size
-                if at >= length and queue:
-                    queue.popleft()
-                    at = 0
-                # `abandon` may have been called by a write.
-                elif not queue:
-                    at = 0
+            moved = self._move()
+        except Exception:
+            self.abandon()
+            if self.broken is not None:
+                self.broken()
+            return
         finally:
-            self._at = at
             self._running = False
+        sink, queue = self._sink, self._queue
         if self._finishing and not queue:
             self.blocked_since = None
             self._let_go_of_sink()
@@ -152,6 +148,30 @@ class Pump:
             self.blocked_since = None
             if self._valve is not None:
                 self._valve.open(SINK_FULL)
+
+    def _move(self) -> bool:
+        """Write until there is no more, or no more room; whether anything was written."""
+        sink, queue, size = self._sink, self._queue, self._size
+        moved = False
+        while queue and sink is not None and not sink.full:
+            data = queue[0]
+            if type(data) is not bytes:
+                piece = next(data, None)  # type: ignore[arg-type]
+                if piece is None:
+                    queue.popleft()
+                elif piece:
+                    queue.appendleft(piece)
+                continue
+            moved = True
+            at, length = self._at, len(data)
+            while at < length and not sink.full:
+                sink.write(data if length <= size else data[at : at + size])
+                at += size
+            if at >= length:
+                queue.popleft()
+                at = 0
+            self._at = at
+        return moved
 
     def take_valve(self, valve: Valve) -> None:
         """What is written from now on comes from the source of `valve`."""

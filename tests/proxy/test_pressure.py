@@ -98,6 +98,22 @@ class PressureTests:
             sent += 60 * len(interim)
         self.assertLessEqual(sent, BOUND + 60 * len(interim))
 
+    def test_a_rule_that_makes_much_of_little_makes_it_as_it_is_read(self):
+        big = "b" * 60000
+        rule = f"rules: [{{match: {{host: a.example}}, response: {{replace: [{{find: a, with: {big}}}]}}}}]"
+        self.stage = Stage(settings_of(rule), self.manner)
+        self.client = self.stage.client()
+        self.client.say(GET)
+        self.stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"a" * 1000)
+        pump = self.client.protocol.sink.pump
+        most = 0
+        for _ in range(2000):
+            most = max(most, pump.queued)
+            if not self.client.take(100_000):
+                break
+        self.assertLessEqual(most, 64 * 60000 + 1000)
+        self.assertEqual(self.client.heard.count(b"b"), 60_000_000)
+
     def test_what_is_sent_behind_a_response_is_not_gathered(self):
         self.client.say(b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nabc")
         self.stage.origin.say(OK)

@@ -57,6 +57,11 @@ class PathFormTests(SynchronousTestCase):
         ):
             self.assertIn("/admin/x", path_forms(path), path)
 
+    def test_slashes_are_made_one_before_dots_and_after_them(self) -> None:
+        self.assertIn("/x/admin", path_forms("/x//..//admin"))
+        self.assertIn("/admin", path_forms("/x//..//admin"))
+        self.assertIn("/adm%3Bin", path_forms("/x//../adm%3bin"))
+
     def test_nothing_is_decoded_twice(self) -> None:
         self.assertNotIn("/admin", path_forms("/%2561dmin"))
 

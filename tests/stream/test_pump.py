@@ -213,3 +213,53 @@ class PumpPropertyTests(SynchronousTestCase):
         self.assertEqual(line.drain.heard, sent)
         self.assertEqual(line.flushed, 1)
         self.assertLessEqual(max(line.drain.writes, default=0), SIZE)
+
+
+class PourTests(SynchronousTestCase):
+    """Bytes that are made when there is room for them."""
+
+    def test_nothing_is_made_before_there_is_room(self):
+        line = Line(TCP)
+        made = []
+
+        def pieces():
+            for number in range(100):
+                made.append(number)
+                yield bytes(10000)
+
+        line.pump.pour(pieces())
+        self.assertLess(len(made), 10)
+        self.assertTrue(line.valve.closed)
+        while line.drain.take():
+            pass
+        self.assertEqual((len(made), len(line.drain.heard)), (100, 1_000_000))
+        self.assertFalse(line.valve.closed)
+        self.assertLessEqual(max(line.drain.writes), SIZE)
+
+    def test_what_is_written_behind_it_comes_behind_it(self):
+        line = Line(TCP)
+        line.pump.pour(iter([b"a" * 70000, b"", b"b"]))
+        line.pump.write(b"c")
+        line.pump.pour(iter([b"d"]))
+        line.pump.finish(b"e")
+        while line.drain.take():
+            pass
+        self.assertEqual(bytes(line.drain.heard), b"a" * 70000 + b"bcde")
+        self.assertEqual(line.flushed, 1)
+
+    def test_one_that_breaks_is_told_behind_what_it_gave_and_ends_the_pump(self):
+        for before in (b"good", b"g" * 200000):
+            line = Line(TCP)
+            broken = []
+            line.pump.broken = lambda broken=broken: broken.append(1)
+
+            def pieces(before=before):
+                yield before
+                raise RuntimeError
+
+            line.pump.pour(pieces())
+            line.pump.write(b"behind")
+            while line.drain.take():
+                pass
+            self.assertEqual((bytes(line.drain.heard), broken, line.flushed), (before, [1], 0))
+            self.assertFalse(line.valve.closed)

@@ -20,6 +20,12 @@ def _gone(pid: int) -> bool:
         return True
 
 
+def _is_open(port: int) -> bool:
+    """Whether somebody listens."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 class CommandLineCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = new_folder(self)
@@ -180,13 +186,18 @@ class ListeningTests(CommandLineCase):
         self.assertNotIn("Traceback", log)
         self.assertNotIn("Unhandled", log)
 
+    def assert_daemon_gave_up(self, log: Path) -> None:
+        """The daemon, which outlives the command that started it for a moment, logs the words and nothing worse."""
+        until(lambda: self.words in log.read_text(), "the daemon's last words")
+        self.assert_only_words(log.read_text())
+
     def test_a_port_in_use_is_told_in_a_line(self) -> None:
         self.config.write_text(f"listen: {self.endpoint}\n")
         ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
         self.assert_only_words(ran.out.decode() + ran.err)
 
-    def test_no_listener_is_opened_where_another_cannot_be(self) -> None:
+    def test_no_listener_stays_open_where_another_cannot_be(self) -> None:
         free = socket.socket()
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -196,6 +207,11 @@ class ListeningTests(CommandLineCase):
         self.assertEqual(ran.status, 1)
         self.assert_only_words(ran.out.decode() + ran.err)
         self.assertNotIn("listening on", ran.out.decode())
+        log = self.folder / "log"
+        ran = self.twistd(f"--pidfile={self.folder}/pid", f"--logfile={log}", "streamproxy", "-c", "rules.yaml")
+        self.assertEqual(ran.status, 1)
+        self.assert_daemon_gave_up(log)
+        until(lambda: not _is_open(port), "the end of the first listener")
 
     def test_a_port_in_use_stops_a_daemon_from_starting(self) -> None:
         self.config.write_text(f"listen: {self.endpoint}\n")
@@ -205,7 +221,7 @@ class ListeningTests(CommandLineCase):
         self.assertEqual(ran.out, b"")
         self.assertIn(f"can't listen on {self.endpoint}", ran.err)
         self.assertNotIn("Traceback", ran.err)
-        self.assert_only_words(log.read_text())
+        self.assert_daemon_gave_up(log)
         self.assertFalse(pidfile.exists())
 
     def test_several_listeners_are_all_open(self) -> None:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.parts import (
     WAIT,
     Asked,
+    Client,
     Nginx,
     Origin,
     Program,
@@ -119,7 +120,7 @@ class NginxTests(SynchronousTestCase):
     def test_an_upload_of_known_length(self) -> None:
         body = new_folder(self) / "body"
         body.write_bytes(b"known")
-        ran = self.curl("-i", "-T", body, self.nginx.url("/put/known"))
+        ran = self.curl("-i", "-H", "Expect:", "-T", body, self.nginx.url("/put/known"))
         self.assertTrue(ran.out.startswith(b"HTTP/1.1 201 Created\r\n"), (ran.out, ran.err))
         self.assertEqual((self.nginx.root / "put" / "known").read_bytes(), b"known")
 
@@ -324,3 +325,41 @@ class OddOriginTests(SynchronousTestCase):
             names,
             [b"Host", b"User-Agent", b"Accept", b"X-oDD-Case", b"A", b"a", b"Content-Length", b"Content-Type", b"Via"],
         )
+
+
+class ReuseTests(SynchronousTestCase):
+    """A connection to an origin is used again, and it may be gone by then."""
+
+    def setUp(self) -> None:
+        self.proxy, self.origin = Proxy(self), Origin(self)
+        self.client = Client(self, self.proxy)
+        self.client.get(self.origin, "/first")
+        self.wire = self.origin.accept()
+        self.wire.read_head()
+        self.wire.send(response(b"first"))
+        self.assertEqual(self.client.read_body(self.client.read_head()), b"first")
+
+    def test_another_client_is_served_on_the_same_connection(self) -> None:
+        other = Client(self, self.proxy)
+        other.get(self.origin, "/second")
+        self.assertTrue(self.wire.read_head().startswith(b"GET /second "))
+
+    def test_what_is_safe_to_ask_again_is_asked_again(self) -> None:
+        self.client.get(self.origin, "/second")
+        self.wire.read_head()
+        self.wire.close()
+        again = self.origin.accept()
+        self.assertTrue(again.read_head().startswith(b"GET /second "))
+        again.send(response(b"second"))
+        self.assertEqual(self.client.read_body(self.client.read_head()), b"second")
+
+    def test_what_is_not_safe_to_ask_again_is_not(self) -> None:
+        self.client.ask(b"POST", self.origin, "/second", b"Content-Length: 0")
+        self.wire.read_head()
+        self.wire.close()
+        self.assertTrue(self.client.read_head().startswith(b"HTTP/1.1 502 "))
+
+    def test_a_host_of_several_addresses_is_reached_where_it_listens(self) -> None:
+        # localhost is ::1 as well on most machines, and there nobody listens.
+        self.client.send(b"GET http://localhost:%d/ HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.origin.port)
+        self.assertTrue(self.origin.accept().read_head().startswith(b"GET / HTTP/1.1\r\n"))

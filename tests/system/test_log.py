@@ -71,7 +71,7 @@ class LineTests(SynchronousTestCase):
                 json.loads(line)
 
     def test_how_bodies_went_is_told(self) -> None:
-        origin = Origin(self, each_request(lambda asked: chunked(b"x" * 50_000)))
+        origin = Origin(self, each_request(lambda asked: chunked(b"x" * 5_000_000)))
         proxy = Proxy(
             self,
             "rules: [{name: held one, match: {path: /held}, response: {stream: false}},"
@@ -82,7 +82,7 @@ class LineTests(SynchronousTestCase):
         curl(self, proxy, *[origin.url(path) for path in ("/held", "/streamed", "/let-go")])
         lines = proxy.recorded(3)
         self.assertEqual([line["response"]["how"] for line in lines], ["held", "streamed", "let go"])
-        self.assertEqual([line["response"]["size"] for line in lines], [50_000] * 3)
+        self.assertEqual([line["response"]["size"] for line in lines], [5_000_000] * 3)
         self.assertIn("held one", lines[0]["response"]["why"])
         self.assertIn("streamed one", lines[1]["response"]["why"])
         self.assertTrue(all(line["request"]["how"] == "none" for line in lines))
@@ -150,7 +150,7 @@ class SecretTests(SynchronousTestCase):
             f"GET {path} HTTP/1.1\r\nHost: x.example\r\n\r\n",
             f"GET http://x.example{path} HTTP/1.1\r\nAuthorization : {self.SECRET}\r\nHost: x.example\r\n\r\n",
             f"CONNECT {path} HTTP/1.1\r\nHost: x.example\r\n\r\n",
-            f"POST http://x.example{path} HTTP/1.1\r\nHost: x.example\r\nCookie: {self.SECRET}\r\nContent-Length: x\r\n\r\n",
+            f"POST http://x.example{path} HTTP/1.1\r\nCookie: {self.SECRET}\r\nContent-Length: x\r\n\r\n",
         )
         for request in bad:
             client = Client(self, self.proxy)

@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
+from importlib.metadata import distribution
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.parts import PROJECT, TWISTD, Proxy, clean_environment, curl, new_folder, run
+from tests.system.parts import PROJECT, TWISTD, Proxy, curl, new_folder, run
 
 # Building may first fetch the tools to build with.
 BUILD = 300
@@ -45,16 +45,21 @@ class WheelTests(SynchronousTestCase):
         (wheel,) = wheels.glob("streamproxy-*.whl")
         return wheel
 
-    def install(self, wheel: Path) -> Path:
-        """A new environment's Python, with the wheel installed; it borrows our dependencies, but not our package."""
-        folder = new_folder(self)
+    def make_environment(self, folder: Path) -> Path:
+        """A new environment's Python; it borrows our dependencies."""
         venv.create(folder, with_pip=False, symlinks=True)
-        python = folder / "bin" / "python"
-        self.pip("--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
         (packages,) = folder.glob("lib/python*/site-packages")
         # What a .pth file names is searched behind the environment's own, and its .pth files are not read: so the
         # link to this folder that an editable install is has no effect there.
-        (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        borrowed = {str(distribution(name).locate_file("")) for name in ("twisted", "pyyaml", "pydantic")}
+        (packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+        return folder / "bin" / "python"
+
+    def install(self, wheel: Path) -> Path:
+        """The Python of an environment that has the wheel."""
+        folder = new_folder(self)
+        python = self.make_environment(folder)
+        self.pip("--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
         return python
 
     def test_an_installed_wheel_finds_its_plugin_and_serves(self) -> None:
@@ -80,17 +85,8 @@ class WheelTests(SynchronousTestCase):
 
     def test_a_clean_environment_has_no_plugin_without_the_wheel(self) -> None:
         # Else the test above would show nothing.
-        folder = new_folder(self)
-        venv.create(folder, with_pip=False, symlinks=True)
-        (packages,) = folder.glob("lib/python*/site-packages")
-        (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        ended = subprocess.run(
-            [folder / "bin" / "python", TWISTD, "--help"],
-            capture_output=True,
-            cwd="/",
-            env=clean_environment(folder),
-            timeout=60,
-            check=False,
-        )
-        self.assertEqual(ended.returncode, 0, ended.stderr)
-        self.assertNotIn(b"streamproxy", ended.stdout)
+        python = self.make_environment(new_folder(self))
+        ran = run(self, python, TWISTD, "--help", folder=Path("/"))
+        self.assertEqual(ran.status, 0, ran.err)
+        self.assertIn(b"twistd", ran.out)
+        self.assertNotIn(b"streamproxy", ran.out)

@@ -8,7 +8,7 @@ import h11
 import httptools
 
 from streamproxy.wire.http1 import _NOT_IN_TRAILERS, RequestReader, ResponseReader
-from streamproxy.wire.message import End, Event, RequestHead, ResponseHead, Switched, WireError
+from streamproxy.wire.message import UNTIL_CLOSE, End, Event, RequestHead, ResponseHead, Switched, WireError
 from tests.wire.reading import LIMITS
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -20,7 +20,10 @@ class Refused(Exception):
 
 @dataclass
 class Seen:
-    """What a reader saw of one message; `wire` are its bytes, as far as they were given as events."""
+    """What a reader saw of one message.
+
+    `wire`: its bytes, as far as they were given as events. `until_close`: only the connection's end ends it.
+    """
 
     first: tuple[bytes, ...] = ()
     version: tuple[int, int] = (0, 0)
@@ -29,6 +32,7 @@ class Seen:
     trailers: Fields = ()
     ended: bool = False
     wire: bytes = field(default=b"", compare=False)
+    until_close: bool = field(default=False, compare=False)
 
 
 def _lower(fields: list[tuple[bytes, bytes]]) -> Fields:
@@ -54,9 +58,10 @@ def _ours(events: list[Event], seen: list[Seen]) -> None:
             elif isinstance(event, Switched):
                 seen[-1].ended = True
             continue
-        seen.append(Seen(first, event.version, _lower(list(event.headers))))
-        if isinstance(event, ResponseHead) and 100 <= event.status < 200 and event.status != 101:
-            seen[-1].ended = True
+        message = Seen(first, event.version, _lower(list(event.headers)))
+        message.until_close = event.framing is UNTIL_CLOSE
+        message.ended = isinstance(event, ResponseHead) and event.status in (100, *range(102, 200))
+        seen.append(message)
 
 
 def ours(data: bytes, method: bytes | None = None) -> list[Seen]:
@@ -71,12 +76,12 @@ def ours(data: bytes, method: bytes | None = None) -> list[Seen]:
     began = 0
     try:
         for at in range(len(data)):
-            known = len(seen)
-            before = reader.consumed
+            known, before = len(seen), reader.consumed
+            was_ended = bool(seen) and seen[-1].ended
             _ours(reader.feed(data[at : at + 1]), seen)
             if len(seen) > known:
                 began = before
-            if seen and seen[-1].wire == b"" or not seen[-1].ended if seen else False:
+            if len(seen) > known or (seen and not was_ended):
                 seen[-1].wire = data[began : reader.consumed]
             if reader.ended:
                 if method is not None:
@@ -125,7 +130,8 @@ class _Http:
 def llhttp(wire: bytes, *, response: bool) -> Seen:
     """What llhttp sees in the bytes of one message; raises `Refused`."""
     told = _Http()
-    parser = httptools.HttpResponseParser(told) if response else httptools.HttpRequestParser(told)
+    requests, responses = httptools.HttpRequestParser(told), httptools.HttpResponseParser(told)
+    parser = responses if response else requests
     try:
         parser.feed_data(wire)
     except httptools.HttpParserUpgrade:
@@ -135,8 +141,10 @@ def llhttp(wire: bytes, *, response: bool) -> Seen:
     seen = told.seen
     if told.head_done:
         major, minor = parser.get_http_version().split(".")
-        code = b"%d" % parser.get_status_code() if response else parser.get_method()
-        seen.first = (code, told.status if response else told.url)
+        if response:
+            seen.first = (b"%d" % responses.get_status_code(), told.status)
+        else:
+            seen.first = (requests.get_method(), told.url)
         seen.version = (int(major), int(minor))
         seen.fields = _lower(told.head)
     return seen
@@ -164,7 +172,11 @@ def _h11_events(connection: h11.Connection) -> Seen:
     seen = Seen()
     while True:
         event = connection.next_event()
-        if event in (h11.NEED_DATA, h11.PAUSED):
+        if event is h11.NEED_DATA:
+            return seen
+        if event is h11.PAUSED:
+            # After a CONNECT that was granted.
+            seen.ended = connection.their_state is h11.SWITCHED_PROTOCOL
             return seen
         if isinstance(event, h11.Request | h11.Response | h11.InformationalResponse):
             if isinstance(event, h11.Request):

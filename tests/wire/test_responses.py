@@ -252,7 +252,8 @@ class BadResponsesTests(SynchronousTestCase):
             self.assertEqual(refused_alike(ResponseReader, data), (502, reason), first)
 
     def test_what_is_no_response_is_refused_before_its_end_is_waited_for(self) -> None:
-        for data in (b"S", b"HTTQ", b"\r", b"\n", b"<html>", b"HTTP/1.1 200 OK\n", b"HTTP/2 200\r\n", b"HTTP/1.1 2\r\n"):
+        lines = (b"HTTP/1.1 200 OK\n", b"HTTP/2 200\r\n", b"HTTP/1.1 2\r\n")
+        for data in (b"S", b"HTTQ", b"\r", b"\n", b"<html>", *lines):
             for pieces in ([data], bytewise(data)):
                 error = read_until_error(responses(), *pieces)[1]
                 self.assertIsNotNone(error, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +16,7 @@ from tests.wire.reading import bytewise, property_of, read, read_until_error, re
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[at:end] for at, end in zip(places, places[1:], strict=False)]
+    return [data[at:end] for at, end in itertools.pairwise(places)]
 
 
 CUTS = st.lists(st.integers(0, 1000), max_size=6)

@@ -1,0 +1,384 @@
+"""The log line of an exchange, the journal that gathers lines, and the log they go to."""
+
+import io
+import json
+import os
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from streamproxy.flow import BodyRecord, Flow
+from streamproxy.journal import Journal, LogFileObserver, TwistdLog, log_line, without_secrets
+from tests.conversation import REFUSED, Stage, settings_of
+from tests.proxy.test_rules_on_messages import GET, OK, POST
+
+
+def flow(**more) -> Flow:
+    return Flow(id="1f", started=1_700_000_000.25, client="127.0.0.1:50000", **more)
+
+
+class LineTests(SynchronousTestCase):
+    def test_all_of_a_flow_is_in_it(self):
+        line = log_line(
+            flow(
+                method="POST",
+                url="http://a.example/x?q=1",
+                status=201,
+                rules=["one", 'two "2"'],
+                request=BodyRecord("held", "rule one", 5),
+                response=BodyRecord("streamed", "type text/event-stream", 7),
+                client_in=100,
+                client_out=200,
+                origin_out=300,
+                origin_in=400,
+                first_byte=0.0123,
+                duration=1.5,
+                outcome="forwarded",
+            )
+        )
+        self.assertEqual(
+            json.loads(line),
+            {
+                "time": "2023-11-14T22:13:20.250Z",
+                "id": "1f",
+                "client": "127.0.0.1:50000",
+                "method": "POST",
+                "url": "http://a.example/x?q=1",
+                "status": 201,
+                "outcome": "forwarded",
+                "rules": ["one", 'two "2"'],
+                "request": {"how": "held", "why": "rule one", "size": 5},
+                "response": {"how": "streamed", "why": "type text/event-stream", "size": 7},
+                "bytes": {"client_in": 100, "client_out": 200, "origin_in": 400, "origin_out": 300},
+                "first_byte_ms": 12.3,
+                "duration_ms": 1500.0,
+            },
+        )
+
+    def test_what_never_was_is_null_or_left_out(self):
+        line = json.loads(log_line(flow(outcome="malformed", error="a bad head")))
+        self.assertEqual((line["status"], line["first_byte_ms"], line["duration_ms"]), (None, None, None))
+        self.assertEqual((line["method"], line["url"], line["rules"], line["error"]), ("-", "-", [], "a bad head"))
+        self.assertEqual(line["request"], {"how": "none", "size": 0})
+        self.assertNotIn("error", json.loads(log_line(flow(outcome="forwarded"))))
+
+    def test_times_go_on_over_the_second_and_back(self):
+        times = []
+        for started in (0.0, 0.9996, 1.0, 59.125, 0.5):
+            line = json.loads(log_line(Flow("1", started, "-")))
+            times.append(line["time"])
+        day = "1970-01-01T00:"
+        self.assertEqual(
+            times, [day + end for end in ("00:00.000Z", "00:00.999Z", "00:01.000Z", "00:59.125Z", "00:00.500Z")]
+        )
+
+    @given(st.text(), st.text(), st.lists(st.text()), st.text(), st.text(min_size=1))
+    def test_any_text_makes_one_line_of_json(self, method, path, rules, why, error):
+        line = log_line(
+            flow(method=method, url="http://a/" + path, rules=rules, request=BodyRecord("held", why), error=error)
+        )
+        self.assertEqual(len(line.splitlines()), 1)
+        self.assertTrue(line.isascii())
+        self.assertTrue(line.isprintable())
+        read = json.loads(line)
+        self.assertEqual((read["method"], read["rules"], read["error"]), (method, rules, error))
+        self.assertEqual(read["request"].get("why", ""), why)
+
+    def test_bytes_that_are_no_text_make_a_line_too(self):
+        line = log_line(flow(url="http://a/\udcff\x00\x7f\u2028", error='"\\\n'))
+        self.assertEqual(json.loads(line)["error"], '"\\\n')
+        self.assertEqual(len(line.splitlines()), 1)
+
+
+class SecretTests(SynchronousTestCase):
+    def test_values_of_secret_parameters_are_put_as_stars(self):
+        for name in (
+            "token",
+            "access_token",
+            "X-Amz-Security-Token",
+            "X-Amz-Signature",
+            "client_secret",
+            "password",
+            "passwd",
+            "pass",
+            "user[password]",
+            "api_key",
+            "apikey",
+            "API-KEY",
+            "key",
+            "subscription-key",
+            "accessKey",
+            "sig",
+            "code",
+            "auth",
+            "session_id",
+            "sid",
+            "jwt",
+            "credentials",
+            "%74oken",
+            "pass%77ord",
+            "a?token",
+        ):
+            for before in ("?", "?a=b&", "?a=b;"):
+                for after in ("", "&z=1", ";z=1"):
+                    url = f"http://a.example/x{before}{name}=hush=?/@{after}"
+                    self.assertEqual(without_secrets(url), f"http://a.example/x{before}{name}=***{after}", url)
+
+    def test_other_parameters_are_shown(self):
+        for url in (
+            "http://a.example/token=1/x",
+            "http://a.example/x?monkey=1&zip_code=2&author=3&signal=4&passage=5&keyboard=6",
+            "http://a.example/x?q=token&token",
+            "http://a.example/x?a=b?c;d",
+            "http://a.example/x@y?who=me@here",
+        ):
+            self.assertEqual(without_secrets(url), url)
+
+    def test_parameters_of_the_path_too(self):
+        self.assertEqual(without_secrets("http://a/x;jsessionid=1;v=2/y"), "http://a/x;jsessionid=***;v=2/y")
+
+    def test_names_and_passwords_before_the_host(self):
+        for url, shown in (
+            ("http://me:hush@a.example/x", "http://***@a.example/x"),
+            ("http://me:hu@sh@a.example", "http://***@a.example"),
+            ("http://me@a.example?q=@", "http://***@a.example?q=@"),
+            ("me:hush@a.example:443", "***@a.example:443"),
+            ("//me:hush@a.example/", "//***@a.example/"),
+        ):
+            self.assertEqual(without_secrets(url), shown)
+
+    def test_no_url_takes_longer_than_its_length_asks(self):
+        # Each would take seconds if a name were looked at again from each of its places.
+        for url in (
+            "?" + "token" * 13_000,
+            "?" * 65_000,
+            "?" + "&token" * 11_000,
+            ";" * 65_000,
+            "@" * 65_000,
+            "a:" * 32_000,
+        ):
+            before = os.times().user
+            without_secrets("http://a/" + url)
+            without_secrets(url)
+            self.assertLess(os.times().user - before, 0.5, url[:20])
+
+
+class JournalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.written: list[str] = []
+        self.journal = Journal(self.written.append, self.clock)
+
+    def test_lines_wait_for_each_other_but_not_for_long(self):
+        self.journal.record(flow(url="http://a/1"))
+        self.clock.advance(Journal.DELAY / 2)
+        self.journal.record(flow(url="http://a/2"))
+        self.assertEqual(self.written, [])
+        self.clock.advance(Journal.DELAY / 2)
+        (text,) = self.written
+        self.assertEqual([json.loads(line)["url"] for line in text.splitlines()], ["http://a/1", "http://a/2"])
+        self.assertTrue(text.endswith("}\n"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many_do_not_wait_at_all(self):
+        for _ in range(Journal.MOST):
+            self.journal.record(flow())
+        (text,) = self.written
+        self.assertEqual(text.count("\n"), Journal.MOST)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.journal.record(flow())
+        self.clock.advance(Journal.DELAY)
+        self.assertEqual(len(self.written), 2)
+
+    def test_a_flush_leaves_nothing_behind(self):
+        self.journal.record(flow())
+        self.journal.flush()
+        self.journal.flush()
+        self.assertEqual(len(self.written), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OneLineAnExchangeTests(SynchronousTestCase):
+    """Through the proxy: whatever becomes of an exchange, there is one line of it."""
+
+    SECRETS = (
+        b"Authorization: Basic aHVzaA==\r\nCookie: hush=aHVzaA==\r\nX-Api-Key: aHVzaA==\r\n"
+        b"Proxy-Authorization: aHVzaA==\r\n"
+    )
+
+    def lines(
+        self, *said: bytes, rules: str = "", answer: bytes = OK, refuses=None, waits=False, after: float = 0.0
+    ) -> list[dict]:
+        stage = Stage(settings_of(rules))
+        written: list[str] = []
+        stage.journal._write = written.append
+        stage.pool.refuses, stage.pool.waits = refuses, waits
+        client = stage.client()
+        for data in said:
+            client.say(data)
+            stage.settle(client)
+            if stage.pool.made:
+                stage.origin.say(answer)
+                stage.settle(client)
+        for _ in range(20):
+            stage.clock.advance(after / 20)
+            stage.settle(client)
+        stage.journal.flush()
+        text = "".join(written)
+        self.assertNotIn("aHVzaA==", text)
+        self.assertTrue(not text or text.endswith("\n"))
+        return [json.loads(line) for line in text.splitlines()]
+
+    def one(self, *said: bytes, **more) -> tuple:
+        (line,) = self.lines(*said, **more)
+        return line["outcome"], line["status"], line["method"], line["url"]
+
+    def test_forwarded(self):
+        secret = GET[:-2] + self.SECRETS + b"\r\n"
+        answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: aHVzaA==\r\nContent-Length: 0\r\n\r\n"
+        self.assertEqual(self.one(secret, answer=answer), ("forwarded", 200, "GET", "http://a.example/x"))
+        self.assertEqual(len(self.lines(secret, secret, secret, answer=answer)), 3)
+
+    def test_the_bytes_of_both_sides(self):
+        (line,) = self.lines(GET)
+        self.assertEqual(line["bytes"]["client_in"], len(GET))
+        self.assertEqual(line["bytes"]["origin_in"], len(OK))
+        self.assertEqual(
+            line["bytes"]["origin_out"], len(b"GET /x HTTP/1.1\r\nHost: a.example\r\nVia: 1.1 proxy\r\n\r\n")
+        )
+        self.assertEqual(line["bytes"]["client_out"], len(OK) + len(b"Via: 1.1 proxy\r\n"))
+
+    def test_secrets_of_the_url_are_masked(self):
+        url = b"http://a.example/x?token=aHVzaA==&q=1"
+        request = b"GET " + url + b" HTTP/1.1\r\nHost: a.example\r\n\r\n"
+        self.assertEqual(self.one(request)[3], "http://a.example/x?token=***&q=1")
+
+    def test_a_password_in_a_target_that_is_refused_for_it_is_masked(self):
+        request = b"GET http://me:aHVzaA==@a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n"
+        self.assertEqual(self.one(request), ("malformed", 400, "GET", "http://***@a.example/"))
+
+    def test_refused_and_answered_by_a_rule(self):
+        secret = POST + self.SECRETS + b"Content-Length: 2\r\n\r\nhi"
+        url = "http://a.example/x"
+        self.assertEqual(self.one(secret, rules="rules:\n  - {block: 403}\n"), ("refused", 403, "POST", url))
+        self.assertEqual(self.one(secret, rules="rules:\n  - {respond: {text: hi}}\n"), ("answered", 200, "POST", url))
+
+    def test_malformed(self):
+        self.assertEqual(self.one(b"GET / HTTP/9\r\n" + self.SECRETS + b"\r\n")[0], "malformed")
+        self.assertEqual(self.one(b"Cookie: aHVzaA==\r\n\r\n")[:3], ("malformed", 400, "-"))
+        self.assertEqual(self.one(b"GET / HTTP/1.1\r\nHost: a\r\nCookie : aHVzaA==\r\n\r\n")[:2], ("malformed", 400))
+        self.assertEqual(
+            self.one(POST + b"Transfer-Encoding: chunked\r\n\r\naHVzaA==\r\n", answer=b"")[:2], ("malformed", 400)
+        )
+
+    def test_malformed_by_the_origin(self):
+        self.assertEqual(self.one(GET, answer=b"Set-Cookie: aHVzaA==\r\n\r\n")[:2], ("malformed", 502))
+
+    def test_an_origin_that_refuses_and_one_that_never_answers(self):
+        (line,) = self.lines(GET, refuses=REFUSED)
+        self.assertEqual((line["outcome"], line["status"]), ("origin-gone", 502))
+        self.assertIn("refused", line["error"])
+        self.assertEqual(self.one(GET, answer=b"", after=700)[:2], ("timed-out", 504))
+        self.assertEqual(self.one(GET, waits=True, after=700)[:2], ("timed-out", 504))
+
+    def test_a_head_that_never_ends_and_a_body_that_never_does(self):
+        self.assertEqual(self.one(GET[:-2], after=100)[:2], ("timed-out", 408))
+        self.assertEqual(self.one(POST + b"Content-Length: 2\r\n\r\nh", answer=b"", after=700)[:2], ("timed-out", 408))
+
+    def test_a_connection_too_many(self):
+        stage = Stage(settings_of("limits: {connections: 1}\n"))
+        stage.client()
+        stage.settle(stage.client())
+        self.assertEqual([(each.outcome, each.status) for each in stage.journal.flows], [("refused", 503)])
+
+    def test_a_client_that_leaves(self):
+        stage = Stage()
+        client = stage.client()
+        client.say(GET)
+        stage.settle(client)
+        client.reset()
+        stage.turn()
+        self.assertEqual([(each.outcome, each.status) for each in stage.journal.flows], [("client-gone", None)])
+
+    def test_connections_that_ask_for_nothing_leave_no_line(self):
+        self.assertEqual(self.lines(b"", after=100), [])
+        stage = Stage()
+        client = stage.client()
+        client.end()
+        stage.settle(client)
+        self.assertEqual(stage.journal.flows, [])
+
+
+class LogTests(SynchronousTestCase):
+    def test_the_journals_lines_go_past_the_formatting_and_the_rest_goes_through_it(self):
+        file = io.StringIO()
+        observer = LogFileObserver(file)
+        Logger("here", observer=observer).info("{what} said", what="twisted")
+        observer.write('{"time": 1}\n')
+        first, second = file.getvalue().splitlines()
+        self.assertTrue(first.endswith("[here#info] twisted said"))
+        self.assertEqual(second, '{"time": 1}')
+
+    def test_a_log_that_cannot_be_written_stops_nothing(self):
+        class Full(io.StringIO):
+            def write(self, text):
+                raise OSError(28, "No space left on device")
+
+        LogFileObserver(Full()).write("line\n")
+        closed = io.StringIO()
+        closed.close()
+        LogFileObserver(closed).write("line\n")
+
+    def test_each_write_is_flushed(self):
+        path = self.mktemp()
+        with open(path, "w") as file, open(path) as reader:
+            LogFileObserver(file).write("line\n")
+            self.assertEqual(reader.read(), "line\n")
+
+    def test_in_the_foreground_the_log_is_standard_output(self):
+        for path in ("", "-"):
+            out = io.StringIO()
+            self.patch(sys, "stdout", out)
+            log = TwistdLog()
+            log.path = path
+            log()
+            log.write("line\n")
+            self.assertEqual(out.getvalue(), "line\n")
+
+    def test_a_daemon_logs_to_its_file_and_appends(self):
+        path = os.path.abspath(self.mktemp())
+        for _ in range(2):
+            log = TwistdLog()
+            log.path, log.foreground = path, False
+            observer = log()
+            log.write('{"é": 1}\n')
+            Logger("here", observer=observer).info("said")
+            observer._file.close()
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        self.assertEqual((len(lines), lines[0], lines[2]), (4, '{"é": 1}', '{"é": 1}'))
+
+    def test_a_file_may_be_asked_for_in_the_foreground_too(self):
+        path = os.path.abspath(self.mktemp())
+        log = TwistdLog()
+        log.path = path
+        log()._file.close()
+        self.assertTrue(os.path.exists(path))
+
+    def test_a_daemon_has_no_standard_output_to_log_to(self):
+        log = TwistdLog()
+        log.path, log.foreground = "-", False
+        error = self.assertRaises(SystemExit, log)
+        self.assertIn("standard output", str(error))
+
+    def test_without_a_log_of_ours_each_line_is_an_event(self):
+        events: list[dict] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        TwistdLog().write('{"a": "{b}"}\n{"c": 1}\n')
+        self.assertEqual([formatEvent(event) for event in events], ['{"a": "{b}"}', '{"c": 1}'])
+        self.assertEqual({event["log_level"] for event in events}, {LogLevel.info})
