@@ -1,5 +1,6 @@
 """Bodies that are held: what is asked of the client meanwhile, what is too large, and what is let go."""
 
+import h11
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.conversation import (
@@ -298,13 +299,15 @@ class CutTests(SynchronousTestCase):
         return seen
 
     def test_a_body_that_may_be_let_go_before_it_is_too_large_is_let_go_in_one_read_too(self):
-        text = "hold: always\nstream_large_bodies: 20\nlimits: {held_body: 30}\n"
-        for size in (20, 21, 29, 30, 31, 100, 200):
-            self.assertEqual(self.outcomes(text, size, "chunked", "request"), {(200, True, "forwarded", 1)}, size)
-            for framing in ("chunked", "until close"):
-                self.assertEqual(
-                    self.outcomes(text, size, framing, "response"), {(200, True, "forwarded", False)}, (framing, size)
-                )
+        for held in (20, 21, 30):
+            text = f"hold: always\nstream_large_bodies: 20\nlimits: {{held_body: {held}}}\n"
+            for size in (20, 21, 29, 30, 31, 100, 200):
+                where = (held, size)
+                self.assertEqual(self.outcomes(text, size, "chunked", "request"), {(200, True, "forwarded", 1)}, where)
+                for framing in ("chunked", "until close"):
+                    self.assertEqual(
+                        self.outcomes(text, size, framing, "response"), {(200, True, "forwarded", False)}, where
+                    )
 
     def test_held_body_below_stream_large_bodies_is_the_limit_in_any_cut(self):
         text = "hold: always\nstream_large_bodies: 40\nlimits: {held_body: 30}\n"
@@ -363,23 +366,25 @@ class BodyLimitTests(ConversationTestCase):
                 self.assertEqual(read_response(passed.client_heard, passed.closed).start, 413, by)
                 self.assertEqual(passed.flow.outcome, "refused", by)
 
-    def test_a_response_that_grows_past_it_is_one_response_that_looks_cut(self):
-        settings = settings_of(self.LIMIT)
-        for wire in (b"9\r\n123456789\r\n0\r\n\r\n", b"9\r\n12345678", b"8\r\n12345678\r\n1\r\n9\r\n0\r\n\r\n"):
-            for by in (None, 1):
-                passed = carry(settings, [GET], cut(OK_CHUNKED + wire + b"9\r\n123456789\r\n0\r\n\r\n", by))
-                where = (wire, by)
-                self.assertLessEqual(passed.client_heard.count(b"HTTP/1.1 "), 1, where)
-                self.assertNotIn(b"\r\n0\r\n\r\n", passed.client_heard, where)
-                self.assertTrue(passed.closed or passed.reset, where)
+    def test_a_response_that_grows_past_it_is_a_502_or_looks_cut_and_never_both(self):
+        whole = b"9\r\n123456789\r\n0\r\n\r\n"
+        for head, body, ends in (
+            (OK_CHUNKED, whole, False),
+            (OK_CHUNKED, whole + b"9\r\n123456789\r\n0\r\n\r\n", False),
+            (OK_CHUNKED, b"8\r\n12345678\r\n1\r\n9\r\n0\r\n\r\n", False),
+            (b"HTTP/1.1 200 OK\r\n\r\n", b"123456789", True),
+        ):
+            for pieces in ([head + body], [head, body], cut(head + body, 1)):
+                passed = carry(settings_of(self.LIMIT), [GET], pieces, origin_ends=ends)
+                where = (pieces, passed)
                 self.assertEqual(passed.flow.outcome, "refused", where)
-
-    def test_a_response_until_close_that_grows_past_it_is_reset_or_refused(self):
-        for by in (None, 1):
-            passed = carry(
-                settings_of(self.LIMIT), [GET], cut(b"HTTP/1.1 200 OK\r\n\r\n123456789", by), origin_ends=True
-            )
-            self.assertEqual(passed.flow.outcome, "refused", by)
-            if passed.client_heard.startswith(b"HTTP/1.1 200"):
-                self.assertTrue(passed.reset, by)
-                self.assertNotIn(b"HTTP/1.1 502", passed.client_heard, by)
+                if passed.client_heard.startswith(b"HTTP/1.1 502"):
+                    self.assertEqual(read_response(passed.client_heard, passed.closed).start, 502, where)
+                    continue
+                self.assertTrue(passed.client_heard.startswith(b"HTTP/1.1 200 OK\r\n"), where)
+                self.assertEqual(passed.client_heard.count(b"HTTP/1.1 "), 1, where)
+                if not ends:
+                    self.assertTrue(passed.closed or passed.reset, where)
+                    self.assertRaises(h11.RemoteProtocolError, read_response, passed.client_heard, True)
+                else:
+                    self.assertTrue(passed.reset, where)

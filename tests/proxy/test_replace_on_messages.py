@@ -1,12 +1,15 @@
 """The replace rule beyond its bytes: what else of a message it changes, and what it refuses aloud."""
 
+import h11
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.filters.replace import Replace
 from tests.conversation import (
     CLIENT_SEES_CLOSE,
     CLIENT_STAYS,
     ORIGIN_ENDS,
     ORIGIN_LET_GO,
+    Stage,
     client,
     client_hears,
     origin,
@@ -14,6 +17,7 @@ from tests.conversation import (
     origin_hears,
     settings_of,
 )
+from tests.fakes import LIMIT, TCP, TLS, BoundedTransport
 from tests.passage import carry, cut, read_request, read_response
 from tests.proxy.test_rules_on_messages import GET, HELD, OK, POST, WAYS, EitherWayTestCase
 
@@ -346,3 +350,69 @@ class TogetherTests(SynchronousTestCase):
             passed = carry(settings, cut(POST + b"Content-Length: 2\r\n\r\nhi", size), cut(OK, size))
             self.assertEqual(read_request(passed.origin_heard).body, b"ho")
             self.assertEqual(read_response(passed.client_heard).body, b"no")
+
+
+class PressureTests(SynchronousTestCase):
+    """A little may become a lot: what is made of it waits for its reader like anything else."""
+
+    SETTINGS = "rules:\n  - response: {replace: {find: x, with: '%s'}}\n"
+
+    def stage(self, manner: str, put: str) -> tuple[Stage, BoundedTransport]:
+        stage = Stage(settings_of(self.SETTINGS % put), manner)
+        client = stage.client()
+        client.say(GET)
+        stage.settle(client)
+        return stage, client
+
+    def test_it_is_made_only_as_fast_as_the_client_reads(self):
+        put = "long" * 100
+        for manner in (TCP, TLS):
+            stage, client = self.stage(manner, put)
+            stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + b"x" * 16384)
+            for _ in range(4):
+                self.assertLess(client.protocol.sink.pump.queued + len(client.buffer), 4 * LIMIT)
+                client.take(LIMIT)
+                stage.turn()
+            stage.origin.say(b"x" * 49152)
+            for _ in range(3000):
+                if not client.take(LIMIT) and not client.buffer:
+                    break
+                stage.turn()
+            body = read_response(bytes(client.heard)).body
+            self.assertEqual(len(body), 65536 * len(put))
+            self.assertEqual(body.count(put.encode()), 65536)
+            self.assertEqual([flow.outcome for flow in stage.journal.flows], ["forwarded"])
+
+    def test_a_rule_that_fails_late_cuts_the_body_visibly(self):
+        calls: list[int] = []
+        feed = Replace.feed
+
+        def failing(self, data):
+            calls.append(len(data))
+            if len(calls) == 3:
+                raise ZeroDivisionError
+            return feed(self, data)
+
+        self.patch(Replace, "feed", failing)
+        for manner in (TCP, TLS):
+            # The client reads late, so that the origin is done with when the rule fails; or it reads at once.
+            for late in (True, False):
+                for framing in (b"Content-Length: 4096\r\n\r\n", b"\r\n"):
+                    calls.clear()
+                    stage, client = self.stage(manner, "long" * 250)
+                    stage.origin.say(b"HTTP/1.1 200 OK\r\n" + framing + b"x" * 4096)
+                    if framing == b"\r\n":
+                        stage.origin.end()
+                    if not late:
+                        stage.settle(client)
+                    for _ in range(10):
+                        stage.turn()
+                    stage.settle(client)
+                    where = (manner, late, framing)
+                    self.assertTrue(client.disconnected, where)
+                    self.assertEqual([flow.outcome for flow in stage.journal.flows], ["failed"], where)
+                    if framing == b"\r\n":
+                        self.assertTrue(client.aborted, where)
+                    else:
+                        self.assertRaises(h11.RemoteProtocolError, read_response, bytes(client.heard), True)
+                    self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, where)

@@ -10,6 +10,7 @@ from tests.conversation import (
     origin_hears,
     settings_of,
 )
+from tests.fakes import TLS
 from tests.passage import carry, cut, read_response
 from tests.proxy.test_rules_on_messages import GET, GOT, HEARD_OK, OK, POST, EitherWayTestCase
 
@@ -61,6 +62,14 @@ class BlockTests(EitherWayTestCase):
             self.assertEqual(read_response(passed.client_heard, True).start, 403)
             self.assertEqual(passed.flow.outcome, "refused")
             self.assertLess(passed.flow.client_in, 1024)
+
+    def test_a_client_over_tls_gets_the_answer_and_an_end_in_order_while_it_still_sends(self):
+        # There is no half-close over TLS: what TCP does here would end the connection without its last words.
+        settings = settings_of("rules:\n  - {name: no ads, block: 403}\n")
+        passed = carry(settings, [POST + FRAMINGS[0] + b"\r\n", bytes(65536)], manner=TLS)
+        self.assertEqual(read_response(passed.client_heard, True).start, 403)
+        self.assertFalse(passed.reset)
+        self.assertEqual(passed.flow.outcome, "refused")
 
     def test_a_small_body_that_came_along_is_dropped_and_the_next_request_is_served(self):
         rule = "{name: no ads, match: {method: POST}, block: 403}"

@@ -192,7 +192,7 @@ class LargeTests(SynchronousTestCase):
             b"GET /" + b"a" * LARGE + b" HTTP/1.1\r\nHost: a\r\n\r\n": None,
             b"GET " * (LARGE // 4) + b"\r\n\r\n": (400, "the request line is malformed"),
             b"\r\n" * (LARGE // 2): (400, "this is not an HTTP request"),
-            CHUNKS + b";" * LARGE: (400, "a chunk's size is malformed"),
+            CHUNKS + b";" * LARGE: (400, "a chunk's size line is too long"),
             CHUNKS + b"5" + b";" * LARGE: (400, "a chunk's size line is too long"),
             CHUNKS + b"5" + b" " * LARGE + b"\r\n": (400, "a chunk's size line is too long"),
             CHUNKS + b'5;a="' + b"\\" * LARGE: (400, "a chunk's size line is too long"),
