@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any
 from urllib.parse import unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -131,19 +132,32 @@ class Journal:
 class LogFileObserver:
     """twistd's log as text: what Twisted and we say, in Twisted's format, and the journal's lines as they are.
 
-    An observer of our own so that the journal's lines, which are many, go past the formatting of events.
+    An observer of our own so that the journal's lines, which are many, go past the formatting of events. `file` is a
+    text stream, or a LogFile, which `rotate` closes and begins anew.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
         self._observe = textFileLogObserver(file)
+        self._rotation_is_due = False
 
     def __call__(self, event: LogEvent) -> None:
+        self._rotate_if_due()
         self._observe(event)
+
+    def rotate(self, *_signal: object) -> None:
+        """Rotate the file before the next line. A signal handler: it may come in the middle of a write."""
+        self._rotation_is_due = True
+
+    def _rotate_if_due(self) -> None:
+        if self._rotation_is_due:
+            self._rotation_is_due = False
+            self._file.rotate()
 
     def write(self, text: str) -> None:
         """Append `text`. A log that can't be written (its disk is full, its reader gone) stops nothing."""
         with contextlib.suppress(OSError, ValueError):
+            self._rotate_if_due()
             self._file.write(text)
             self._file.flush()
 
@@ -167,8 +181,10 @@ class TwistdLog:
         if self.path == "-" or (self.foreground and not self.path):
             self.observer = LogFileObserver(sys.stdout)
         else:
-            # Rotated by its size.
+            # Rotated by its size, and by SIGUSR1 unless somebody else takes that.
             self.observer = LogFileObserver(LogFile.fromFullPath(self.path or "twistd.log"))
+            if not signal.getsignal(signal.SIGUSR1):
+                signal.signal(signal.SIGUSR1, self.observer.rotate)
         return self.observer
 
     def write(self, text: str) -> None:

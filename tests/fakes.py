@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 
 TCP = "tcp"
 TLS = "tls"
@@ -32,6 +32,8 @@ class BoundedTransport:
 
     def __init__(self, manner: str = TCP, limit: int = LIMIT) -> None:
         self.manner = manner
+        if manner == TLS:
+            directlyProvides(self, ISSLTransport)
         self.limit = limit
         self.protocol = None
         self.producer = None

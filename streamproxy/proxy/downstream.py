@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -126,7 +126,8 @@ class DownstreamProtocol(protocol.Protocol):
         """Close, but let the client, who is still sending, read what was written first."""
         if self.lost or self.closing:
             return
-        if self.half_closed:
+        if self.half_closed or ISSLTransport.providedBy(self.transport):
+            # Over TLS there is no half-close.
             self.close()
             return
         self.closing = True

@@ -169,11 +169,11 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client's connection is lost."""
-        if not self._over:
-            if not self._response_flushed and not self.flow.error:
-                self.flow.outcome = CLIENT_GONE
-            self._deaf = True
-            self._over_and_out()
+        if self._over:
+            return
+        if not self._response_flushed and not self.flow.error:
+            self.flow.outcome = CLIENT_GONE
+        self._over_and_out()
 
     # The connection to the origin
 
@@ -222,12 +222,10 @@ class Exchange:
                 return
             events = events[at:]
         body: list[BodyEvent] = events  # type: ignore[assignment]
-        if self._guarded_feed(self._response_path, body, self.flow.response, "response", 502):
-            if self._response_path.begun and self._response is Response.AWAITED:
-                self._response = Response.SENDING
-            if body and type(body[-1]) is End:
-                self._response = Response.RECEIVED
-                self._settle()
+        fed = self._guarded_feed(self._response_path, body, self.flow.response, "response", 502)
+        if fed and not self._deaf and body and type(body[-1]) is End:
+            self._response = Response.RECEIVED
+            self._settle()
 
     def _take_heads(self, events: list[Event]) -> int:
         """Take interim and final heads; how many events that was."""
@@ -274,6 +272,7 @@ class Exchange:
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
         request, head, said = self._head, self._response_head, self._response_verdict
         assert request is not None and head is not None and said is not None
+        self._response = Response.SENDING
         self.flow.status = head.status
         self.flow.first_byte = self._seconds() - self.flow.started
         self._close = self._close or self._layer.last
@@ -320,6 +319,9 @@ class Exchange:
     def _rule_failed(self) -> None:
         """Called where the exception of a filter is handled."""
         log.failure("exchange {id}: a rule failed on a body", id=self.flow.id)
+        if self._response is Response.RECEIVED and not self._response_flushed:
+            # All of it has come; but not all of it will go.
+            self._response = Response.SENDING
         self.fail(FAILED, "a rule failed on a body")
 
     # The proxy's own responses
@@ -376,7 +378,7 @@ class Exchange:
 
     def fail(self, outcome: str, why: str, status: int = 502) -> None:
         """Something went wrong, with either side or in the proxy. Only the first thing counts."""
-        if self._over or self._deaf:
+        if self._deaf:
             return
         action = ON_FAULT[self._request, self._response]
         self._deaf = True
@@ -433,7 +435,7 @@ class Exchange:
 
     def _over_and_out(self, keep: bool = False, ending: Callable[[], None] | None = None) -> None:
         """Record the flow and give the connection back: to be kept, or ended as the layer does, or by `ending`."""
-        self._over = True
+        self._over = self._deaf = True
         self._drop_link()
         if self._reply is not None:
             self._reply.stop()

@@ -125,7 +125,7 @@ class UpstreamConnection(Protocol):
     def _go_on(self) -> None:
         """Read on in what was left for the sake of other connections."""
         self._turn_is_due = False
-        if self._lost or self._exchange is None:
+        if self._exchange is None:
             return
         self.dataReceived(b"")
         if not self.reader.more:
@@ -145,6 +145,7 @@ class UpstreamConnection(Protocol):
             self._eof()
 
     def _eof(self) -> None:
+        """The origin has ended its side, in order, and all that it said has been read."""
         exchange = self._exchange
         if exchange is None:
             return
@@ -152,9 +153,17 @@ class UpstreamConnection(Protocol):
             events = self.reader.eof()
         except WireError as error:
             exchange.origin_gone(error.reason)
-        else:
-            if events:
-                exchange.origin_events(events)
+            return
+        if events:
+            exchange.origin_events(events)
+        if self._lost:
+            self._gone()
+
+    def _gone(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            where = "without a response" if self.reader.between else "inside its response"
+            exchange.origin_gone(f"the origin closed the connection {where}")
 
     def writeConnectionLost(self) -> None:
         pass
@@ -166,10 +175,10 @@ class UpstreamConnection(Protocol):
         self.sink.release()
         self.deadline.cancel()
         self._pool.forget(self)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.origin_gone(
-                "the origin closed the connection inside its response"
-                if not self.reader.between
-                else "the origin closed the connection without a response"
-            )
+        if not reason.check(ConnectionDone):
+            self._gone()
+        elif self.reader.more:
+            # Over TLS an end in order comes in this way, and may come while there is more to read.
+            self._eof_waits = True
+        else:
+            self._eof()

@@ -126,6 +126,7 @@ class Pump:
         try:
             moved = self._move()
         except Exception:
+            self._running = False
             self.abandon()
             if self.broken is not None:
                 self.broken()
@@ -167,6 +168,9 @@ class Pump:
             while at < length and not sink.full:
                 sink.write(data if length <= size else data[at : at + size])
                 at += size
+            if not queue:
+                # `abandon` was called by a write.
+                break
             if at >= length:
                 queue.popleft()
                 at = 0

@@ -156,8 +156,6 @@ class _MessageReader:
         assert self._stopped or self._between, "the message under way has not ended"
         if self._over:
             return
-        if isinstance(self._buffer, bytearray):
-            self._buffer = bytes(self._buffer)
         self.ended = False
         self._stopped = False
         self._between = True
@@ -265,7 +263,6 @@ class _MessageReader:
         self._position = chunks.read(self._buffer, self._position, events, MOST_EVENTS)  # type: ignore[arg-type]
         if chunks.trailers_next:
             self._reading = self._read_trailers
-            self._scanned = 0
             return True
         return False
 

@@ -12,6 +12,7 @@ from streamproxy.filters.replace import Replace
 
 class Reluctant:
     """A filter that keeps the last byte back."""
+
     growth = 1.0
 
     def __init__(self) -> None:

@@ -31,7 +31,9 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 # How long anything may take that ought to happen soon, in seconds. No test says how soon.
-WAIT = 60.0
+WAIT = 30.0
+# How long a program may run that does all its work at one go.
+RUN = 90.0
 PROJECT = Path(__file__).resolve().parents[2]
 TWISTD = Path(sysconfig.get_path("scripts"), "twistd")
 
@@ -489,7 +491,7 @@ def run(case: SynchronousTestCase, *command: str | Path, folder: Path | None = N
         capture_output=True,
         cwd=folder,
         env=clean_environment(folder),
-        timeout=WAIT,
+        timeout=RUN,
         check=False,
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr.decode())
@@ -498,7 +500,7 @@ def run(case: SynchronousTestCase, *command: str | Path, folder: Path | None = N
 def curl_command(proxy: Proxy, *arguments: str | Path) -> list[str | Path]:
     """What to run for curl to ask by way of `proxy`."""
     program = needed("curl", "curl")
-    return [program, "-q", "-sS", "--max-time", f"{WAIT:g}", "--proxy", proxy.url, "--noproxy", "", *arguments]
+    return [program, "-q", "-sS", "--max-time", f"{RUN - 10:g}", "--proxy", proxy.url, "--noproxy", "", *arguments]
 
 
 def curl(case: SynchronousTestCase, proxy: Proxy, *arguments: str | Path, stdin: bytes = b"") -> Ran:

@@ -85,7 +85,7 @@ def good_response(draw: st.DrawFn) -> bytes:
 _LINES = [b"Content-Length: 5", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip"]
 _LINES += [b"Host: c", b"X: y", b"Connection: close", b"Upgrade: a", b"Expect: 100-continue", b" x", b"GET / HTTP/1.1"]
 _WORDS = [b"\r\n", b"\r\n\r\n", b"0\r\n\r\n", b"chunked", b"HTTP/1.0", b"CONNECT", b"PRI", b"\tchunked", b"chunked\t"]
-_BYTES = [bytes([code]) for code in b"\r\n \t\0:,;05x+-_\x0b\x0c\x7f\x80\xff\"\\19e="]
+_BYTES = [bytes([code]) for code in b'\r\n \t\0:,;05x+-_\x0b\x0c\x7f\x80\xff"\\19e=']
 _SHARDS = st.sampled_from([*_BYTES, *_WORDS, *[line + b"\r\n" for line in _LINES]])
 
 

@@ -75,9 +75,7 @@ def _drained(reader: RequestReader | ResponseReader, piece: bytes) -> Iterator[E
         yield from reader.feed(b"")
 
 
-def read_until_error(
-    reader: RequestReader | ResponseReader, *pieces: bytes
-) -> tuple[list[Event], WireError | None]:
+def read_until_error(reader: RequestReader | ResponseReader, *pieces: bytes) -> tuple[list[Event], WireError | None]:
     """The events of `pieces` up to an error, and the error."""
     events: list[Event] = []
     try:

@@ -141,9 +141,7 @@ class TwoWaysTests(SynchronousTestCase):
 
     def test_transfer_encoding_is_refused_in_http_1_0(self) -> None:
         for lines in ((b"Transfer-Encoding: chunked",), (b"Transfer-Encoding: x", b"Content-Length: 1")):
-            self.assertEqual(
-                refused_alike(RequestReader, request(b"POST / HTTP/1.0", b"Host: a", *lines)), (400, OLD)
-            )
+            self.assertEqual(refused_alike(RequestReader, request(b"POST / HTTP/1.0", b"Host: a", *lines)), (400, OLD))
             self.assertEqual(refused_alike(ResponseReader, request(b"HTTP/1.0 200 OK", *lines)), (502, OLD))
 
     def test_a_connect_request_with_a_body_is_refused(self) -> None:
@@ -186,9 +184,7 @@ class RequestFramingTests(SynchronousTestCase):
             self.assertEqual(self.framing(b"Content-Length: " + text), Framing(Kind.LENGTH, length))
 
     def test_several_lengths_that_are_one_are_read_as_one(self) -> None:
-        self.assertEqual(
-            self.framing(b"Content-Length: 5", b"X: y", b"content-length: 5 "), Framing(Kind.LENGTH, 5)
-        )
+        self.assertEqual(self.framing(b"Content-Length: 5", b"X: y", b"content-length: 5 "), Framing(Kind.LENGTH, 5))
 
     def test_chunked_is_chunked_in_any_case_and_with_spaces_around(self) -> None:
         for value in (b"chunked", b"Chunked", b"CHUNKED", b"   chunked  "):
@@ -200,9 +196,7 @@ class RequestFramingTests(SynchronousTestCase):
 
     def test_framing_does_not_depend_on_the_method(self) -> None:
         for method in (b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE", b"BREW"):
-            events = read(
-                requests(), request(method + b" / HTTP/1.1", b"Host: a", b"Content-Length: 2", body=b"ab")
-            )
+            events = read(requests(), request(method + b" / HTTP/1.1", b"Host: a", b"Content-Length: 2", body=b"ab"))
             self.assertEqual(events[1], b"ab", method)
 
     def test_a_name_that_is_only_like_a_framing_fields_frames_nothing(self) -> None:

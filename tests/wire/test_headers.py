@@ -69,9 +69,7 @@ class HeadersTests(SynchronousTestCase):
 
     def test_replacing_puts_one_line_in_the_place_of_the_first(self) -> None:
         changed = FIELDS.replacing(b"X-one", b"9")
-        self.assertEqual(
-            changed.fields, ((b"Host", b"a"), (b"X-One", b"9"), (b"ACCEPT", b"b"), (b"Via", b""))
-        )
+        self.assertEqual(changed.fields, ((b"Host", b"a"), (b"X-One", b"9"), (b"ACCEPT", b"b"), (b"Via", b"")))
 
     def test_replacing_what_is_not_there_puts_it_at_the_end(self) -> None:
         self.assertEqual(FIELDS.replacing(b"New", b"v").fields, (*FIELDS.fields, (b"New", b"v")))

@@ -286,9 +286,7 @@ class BadFieldsTests(SynchronousTestCase):
                 self.assertEqual(refused_alike(RequestReader, data), (400, "several Host fields"), second)
 
     def test_too_many_empty_lines_are_refused(self) -> None:
-        self.assertEqual(
-            refused_alike(RequestReader, b"\r\n" * (MOST_EMPTY_LINES + 1) + GET), (400, NOT_HTTP)
-        )
+        self.assertEqual(refused_alike(RequestReader, b"\r\n" * (MOST_EMPTY_LINES + 1) + GET), (400, NOT_HTTP))
 
 
 class LimitsTests(SynchronousTestCase):

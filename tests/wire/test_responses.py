@@ -188,9 +188,7 @@ class EofTests(SynchronousTestCase):
     def test_what_waits_for_a_turn_is_given_with_it(self) -> None:
         for last, cut_short in ((b"0\r\n\r\n", False), (b"1\r\n", True)):
             reader = responses()
-            events: list[Event] = reader.feed(
-                answer(b"Transfer-Encoding: chunked", body=b"1\r\nx\r\n" * 2000 + last)
-            )
+            events: list[Event] = reader.feed(answer(b"Transfer-Encoding: chunked", body=b"1\r\nx\r\n" * 2000 + last))
             self.assertTrue(reader.more)
             if cut_short:
                 self.assertRaises(WireError, reader.eof)

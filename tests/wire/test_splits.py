@@ -27,9 +27,7 @@ def read_and_end(reader: ResponseReader, *pieces: bytes) -> list[Event]:
     return events + reader.eof()
 
 
-def given_and_status(
-    reader: RequestReader | ResponseReader, pieces: list[bytes]
-) -> tuple[list[Event], int | None]:
+def given_and_status(reader: RequestReader | ResponseReader, pieces: list[bytes]) -> tuple[list[Event], int | None]:
     events, error = read_until_error(reader, *pieces)
     return events, None if error is None else error.status
 

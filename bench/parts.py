@@ -1,0 +1,303 @@
+"""The programs that take part: started on free ports of 127.0.0.1, pinned to cores, and stopped by their ids."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.connection import WAIT
+
+HERE = Path(__file__).resolve().parent
+ENVIRONMENT = HERE / ".env"
+MITMPROXY = "mitmproxy==11.0.2"
+PATH = f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+CORES = sorted(os.sched_getaffinity(0))
+# The proxy that is measured has a core of its own; all else shares the others.
+PROXY_CORE = CORES[-1]
+OTHER_CORES = CORES[:-1] or CORES
+NGINX = """
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{ listen 127.0.0.1:{port}; root {folder}/root; }}
+}}
+"""
+
+
+class CannotMeasure(Exception):
+    """Something that is needed isn't here; in words, for whoever can get it."""
+
+
+def program(name: str, package: str) -> str:
+    """Where a program of a Debian package is."""
+    found = shutil.which(name, path=PATH)
+    if found is None:
+        raise CannotMeasure(f"needs {name} (apt-get install {package})")
+    return found
+
+
+def want_files(number: int) -> int:
+    """Let this process and those it starts have `number` files open, or as many as they may; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
+def free_port() -> int:
+    """A port that nobody listens on, just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
+    """Wait until something is true that nobody can tell us of."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise CannotMeasure(f"{what}: not within {seconds:g} seconds")
+        time.sleep(0.02)
+
+
+class Part:
+    """A running program, with what it prints in a file. It listens on `port` of 127.0.0.1."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], folder: Path, cores: Sequence[int], ours: bool = False
+    ) -> None:
+        self.name = name
+        self.port = 0
+        self.log = folder / "log"
+        if (pin := shutil.which("taskset", path=PATH)) is not None:
+            command = [pin, "-c", ",".join(map(str, cores)), *command]
+        environment = {"PATH": PATH, "HOME": str(folder), "LANG": "C.UTF-8"}
+        if ours:
+            # It is a module of this package.
+            environment["PYTHONPATH"] = str(HERE.parent)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                list(map(str, command)),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        # taskset becomes the program, so this is its id.
+        self.pid = self._process.pid
+
+    def printed(self, pattern: str) -> str:
+        """What the group of `pattern` stands for in what it prints, once that is there."""
+        found = None
+
+        def seen() -> bool:
+            nonlocal found
+            found = re.search(pattern, self.log.read_text(errors="replace"), re.MULTILINE)
+            self.check_running()
+            return found is not None
+
+        until(seen, f"{self.name} says that it listens")
+        assert found is not None
+        return found[1]
+
+    def listens(self) -> None:
+        """Wait until connections are taken on `port`."""
+
+        def taken() -> bool:
+            self.check_running()
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return True
+            return False
+
+        until(taken, f"{self.name} listens")
+
+    def check_running(self) -> None:
+        if self._process.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise CannotMeasure(f"{self.name} ended with {self._process.returncode}:\n{tail}")
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """A field of its status, in bytes: what it has resident, or (VmHWM) the most it ever had."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(rf"^{field}:\s+([0-9]+) kB$", text, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) << 10
+
+    def forget_most_memory(self) -> bool:
+        """Let VmHWM begin anew; whether that could be done."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+            return True
+        return False
+
+    def processor_seconds(self) -> float:
+        """How long it has run on a core so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def stop(self) -> None:
+        """Ask it to end, then see to it."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+
+
+class Memory(threading.Thread):
+    """Watches what `part` has resident while it is entered; `most` is in bytes."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(daemon=True)
+        self._part = part
+        self._done = threading.Event()
+        self.before = part.memory()
+        self.most = self.before
+        self._marked = False
+
+    def run(self) -> None:
+        while not self._done.wait(0.02):
+            self.most = max(self.most, self._part.memory())
+
+    def __enter__(self) -> Memory:
+        self.before = self.most = self._part.memory()
+        self._marked = self._part.forget_most_memory()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+        # The kernel's own high-water mark has what lies between two samples.
+        if self._marked:
+            self.most = max(self.most, self._part.memory("VmHWM"))
+
+    @property
+    def growth(self) -> int:
+        return self.most - self.before
+
+
+class Parts:
+    """Starts programs for a case and stops them when it is left."""
+
+    def __init__(self, mitmdump: str | None) -> None:
+        self._mitmdump = mitmdump
+        self._stack = contextlib.ExitStack()
+        self._folder = Path()
+
+    def __enter__(self) -> Parts:
+        self._folder = Path(tempfile.mkdtemp(prefix="streamproxy-bench-"))
+        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        os.sched_setaffinity(0, OTHER_CORES)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(
+        self, name: str, *command: str | Path, cores: Sequence[int] = OTHER_CORES, ours: bool = False
+    ) -> Part:
+        """Start a program."""
+        part = Part(name, command, Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name}-")), cores, ours)
+        self._stack.callback(part.stop)
+        return part
+
+    def start_module(self, name: str, *arguments: str) -> Part:
+        """Start a module of this package as a program."""
+        return self.start(name, sys.executable, "-m", f"bench.{name}", *arguments, ours=True)
+
+    def origin(self) -> Part:
+        """The origin of `origin.py`."""
+        part = self.start_module("origin")
+        part.port = int(part.printed(r"^([0-9]+)$"))
+        return part
+
+    def nginx(self) -> Part:
+        """nginx with one worker, and a file of 600 bytes at /small."""
+        found = program("nginx", "nginx-light")
+        folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="served-"))
+        (folder / "root").mkdir()
+        (folder / "root" / "small").write_bytes(b"x" * 600)
+        port = free_port()
+        # Started by root, its worker would else be nobody, who can't read what is ours.
+        user = "user root;" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, port=port))
+        part = self.start("nginx", found, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf")
+        part.port = port
+        part.listens()
+        return part
+
+    def streamproxy(self, *overrides: str, listen: str = "tcp:0:interface=127.0.0.1") -> Part:
+        """`twistd -n streamproxy` as a user would start it, but for its port, on a core of its own."""
+        config = Path(tempfile.mkdtemp(dir=self._folder, prefix="rules-")) / "rules.yaml"
+        config.write_text(f'listen: ["{listen}"]\n')
+        twistd = Path(sysconfig.get_path("scripts"), "twistd")
+        if not twistd.exists():
+            raise CannotMeasure(f"{twistd} isn't there (make install)")
+        sets = [word for override in overrides for word in ("--set", override)]
+        command = [sys.executable, twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
+        part = self.start("streamproxy", *command, cores=[PROXY_CORE])
+        part.port = int(part.printed(r"listening on 127\.0\.0\.1:([0-9]+)"))
+        return part
+
+    def mitmdump(self, *options: str) -> Part:
+        """mitmdump with `options`, on the same core as streamproxy."""
+        home = Path(tempfile.mkdtemp(dir=self._folder, prefix="mitmproxy-"))
+        port = free_port()
+        place = ["--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", f"confdir={home}"]
+        part = self.start("mitmdump", self.mitmdump_program(), *place, *options, cores=[PROXY_CORE])
+        part.port = port
+        part.listens()
+        return part
+
+    def mitmdump_program(self) -> str:
+        """The mitmdump to measure: the one that was named, or one in an environment of its own, made here."""
+        if self._mitmdump:
+            found = shutil.which(self._mitmdump, path=PATH)
+            if found is None:
+                raise CannotMeasure(f"{self._mitmdump} isn't a program")
+            return found
+        own = ENVIRONMENT / "bin" / "mitmdump"
+        if not own.exists():
+            print(f"          installing {MITMPROXY} into {ENVIRONMENT.relative_to(HERE.parent)}", flush=True)
+            try:
+                subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+                pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet"]
+                subprocess.run([*pip, "--disable-pip-version-check", MITMPROXY], check=True)
+            except subprocess.CalledProcessError as error:
+                raise CannotMeasure(f"can't install {MITMPROXY} (MITMDUMP=... names one): {error}") from None
+        return str(own)
