@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import statistics
 import time
@@ -56,7 +57,7 @@ class Listener:
     def shifts(self) -> list[float]:
         """By how much the time between two arrivals differs from that between their sendings, in milliseconds."""
         delays = self.delays
-        return [abs(after - before) for before, after in zip(delays, delays[1:], strict=False)]
+        return [abs(after - before) for before, after in itertools.pairwise(delays)]
 
 
 def dribble(parts: Parts, report: Report) -> None:
@@ -82,7 +83,7 @@ def dribble(parts: Parts, report: Report) -> None:
     added = [percentile(proxied.delays, share) - percentile(straight.delays, share) for share in (0.5, 0.99)]
     report.figure("added by the proxy, p50", added[0], "ms", below=1)
     report.figure("added by the proxy, p99", added[1], "ms", below=5)
-    between = [after - before for before, after in zip(proxied.came, proxied.came[1:], strict=False)]
+    between = [after - before for before, after in itertools.pairwise(proxied.came)]
     report.figure("between two arrivals by the proxy, median", statistics.median(between) * 1000, "ms")
     report.figure("between arrivals, off what it was when sent: p99", percentile(proxied.shifts, 0.99), "ms", below=5)
     report.figure("between arrivals, off what it was when sent: max", max(proxied.shifts), "ms")

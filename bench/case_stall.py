@@ -85,7 +85,9 @@ class Standstill:
         """Report what lay in the proxy once the sender had stopped, which it must have."""
         still = self.seen[len(self.seen) // 2 :]
         check(len(set(self.sent[len(self.sent) // 2 :])) == 1, "the sender wasn't stopped")
-        report.figure("in flight in the proxy's own memory", max(each.in_proxy for each in still) / KIB, "KiB", below=1024)
+        report.figure(
+            "in flight in the proxy's own memory", max(each.in_proxy for each in still) / KIB, "KiB", below=1024
+        )
         report.figure("between sender and receiver, the kernel's buffers with it", still[-1].in_all / MIB, "MiB")
 
 

@@ -228,9 +228,7 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start(
-        self, name: str, *command: str | Path, cores: Sequence[int] = OTHER_CORES, ours: bool = False
-    ) -> Part:
+    def start(self, name: str, *command: str | Path, cores: Sequence[int] = OTHER_CORES, ours: bool = False) -> Part:
         """Start a program."""
         part = Part(name, command, Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name}-")), cores, ours)
         self._stack.callback(part.stop)

@@ -123,6 +123,7 @@ def _streaming(configuration: schema.Configuration) -> Streaming:
         large=configuration.stream_large_bodies,
         hold_always=configuration.hold == "always",
         held_body=configuration.limits.held_body,
+        body=configuration.limits.body,
     )
 
 

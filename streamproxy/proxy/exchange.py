@@ -37,24 +37,27 @@ from streamproxy.stream.body import BodyPath, BodyTooLarge, replacing
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.chunked import BodyWriter
-from streamproxy.wire.message import BodyEvent, End, Event, Kind, Origin, RequestHead, ResponseHead, WireError
+from streamproxy.wire.headers import NO_HEADERS
+from streamproxy.wire.message import NO_BODY, BodyEvent, End, Event, Kind, Origin, RequestHead, ResponseHead, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
     from streamproxy.proxy.http1 import Http1Layer
     from streamproxy.proxy.upstream import UpstreamConnection
 
+NOT_A_REQUEST = RequestHead(b"-", b"-", (1, 0), NO_HEADERS, NO_BODY)
 log = Logger()
 
 
 class Exchange:
-    """The exchange that begins with `head`; None for what never became a request, which can only `fail`."""
+    """The exchange that begins with `head`; `NOT_A_REQUEST` for what never became one, and can only `fail`."""
 
-    def __init__(self, connection: DownstreamProtocol, layer: Http1Layer, head: RequestHead | None) -> None:
+    def __init__(self, connection: DownstreamProtocol, layer: Http1Layer, head: RequestHead) -> None:
         self._connection = connection
         self._layer = layer
         self._proxy = proxy = connection.proxy
         self._settings = proxy.settings
+        self._most = proxy.settings.limits.body
         self._seconds = proxy.clock.seconds
         self._head = head
         self._request = Request.RECEIVING
@@ -62,7 +65,7 @@ class Exchange:
         self._over = False
         # Nothing that comes any more changes what happens: it has failed, or is answered here.
         self._deaf = False
-        self._close = True
+        self._close = head.version < (1, 1) or heads.wants_close(head.version, head.headers)
         self._close_framed = False
         self._verdict: RequestVerdict | None = None
         self._response_head: ResponseHead | None = None
@@ -70,7 +73,7 @@ class Exchange:
         self._link: OriginLink | None = None
         self._reply: OwnReply | None = None
         # The client waits to be told to go on with its body; it has been.
-        self._expects = head is not None and answers.expects_continue(head)
+        self._expects = answers.expects_continue(head)
         self._continued = False
         self._request_path: BodyPath | None = None
         self._request_pump: Pump | None = None
@@ -82,17 +85,14 @@ class Exchange:
         proxy.exchanges += 1
         self._progress = self._seconds()
         self.flow = Flow(f"{proxy.exchanges:x}", self._progress, connection.client)
-        if head is not None:
-            self.flow.method = head.method.decode("ascii")
-            self.flow.url = head.target.decode("ascii")
-            self._close = head.version < (1, 1) or heads.wants_close(head.version, head.headers)
+        self.flow.method = head.method.decode("ascii")
+        self.flow.url = head.target.decode("ascii")
 
     # The request
 
     def begin(self, events: list[BodyEvent]) -> None:
         """Decide what becomes of the request, and start on it; `events` are what was read behind its head."""
         head = self._head
-        assert head is not None
         if events and type(events[-1]) is End:
             self._request = Request.RECEIVED
         self._connection.deadline.set(self._settings.timeouts.idle, self._idle)
@@ -110,15 +110,14 @@ class Exchange:
         if verdict.answer is not None:
             self._answer(verdict.answer, REFUSED if verdict.answer.refusal else ANSWERED)
             return
-        most = self._settings.limits.body
-        if verdict.way.refused or (most is not None and (head.framing.length or 0) > most):
+        if verdict.way.refused:
             self.fail(REFUSED, "the request's body is too large", 413)
             return
         self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
         self.flow.request.goes(verdict.way)
         self._request_pump = self._new_pump(self._connection.valve, self._request_was_flushed)
         chain = replacing(verdict.replacements) if head.framing.kind is not Kind.NONE else None
-        self._request_path = BodyPath(self._request_pump, verdict.way, chain, most, self._begin_request)
+        self._request_path = BodyPath(self._request_pump, verdict.way, chain, self._most, self._begin_request)
         if verdict.way.how is How.HELD:
             if self._request is Request.RECEIVING and self._expects:
                 # The origin won't be asked before the body is here, and the client waits to be asked for it.
@@ -149,7 +148,7 @@ class Exchange:
 
     def _begin_request(self, length: int | None) -> tuple[bytes, BodyWriter]:
         head, verdict = self._head, self._verdict
-        assert head is not None and verdict is not None
+        assert verdict is not None
         return heads.forward_request(
             head,
             verdict.target,
@@ -179,7 +178,7 @@ class Exchange:
 
     def origin_connected(self, upstream: UpstreamConnection) -> None:
         """The link has a connection: both messages have their way now."""
-        assert self._head is not None and self._request_pump is not None
+        assert self._request_pump is not None
         self._progress = self._seconds()
         upstream.begin(self, self._head.method)
         self._make_response_pump(upstream.valve)
@@ -188,7 +187,7 @@ class Exchange:
     def _retry(self) -> bool:
         """Send the request once more, if that is safe and it is still at hand."""
         link, path, head = self._link, self._request_path, self._head
-        if link is None or path is None or head is None or path.whole is None or not link.may_retry(head.method):
+        if link is None or path is None or path.whole is None or not link.may_retry(head.method):
             return False
         self._request_flushed = False
         self._request_pump = self._new_pump(None, self._request_was_flushed)
@@ -230,7 +229,7 @@ class Exchange:
     def _take_heads(self, events: list[Event]) -> int:
         """Take interim and final heads; how many events that was."""
         head, pump = self._head, self._response_pump
-        assert head is not None and pump is not None
+        assert pump is not None
         for number, event in enumerate(events, 1):
             assert type(event) is ResponseHead
             if event.status == 101:
@@ -246,7 +245,7 @@ class Exchange:
 
     def _begin_response_body(self, head: ResponseHead, pump: Pump) -> None:
         request, verdict, path = self._head, self._verdict, self._request_path
-        assert request is not None and verdict is not None and path is not None
+        assert verdict is not None and path is not None
         self._response_head = head
         # It has been answered, so it won't be sent again.
         path.whole = None
@@ -255,11 +254,10 @@ class Exchange:
         self._response_verdict = said = self._settings.rules.on_response(verdict, request, head)
         if said.rules:
             self.flow.rules.extend(name for name in said.rules if name not in verdict.rules)
-        most = self._settings.limits.body
         if said.refused is not None:
             self.fail(FAILED, said.refused)
             return
-        if said.way.refused or (most is not None and (head.framing.length or 0) > most):
+        if said.way.refused:
             self.fail(REFUSED, "the response's body is too large")
             return
         if not self._request_is_through and self._expects and not self._continued:
@@ -267,11 +265,11 @@ class Exchange:
             self._close = True
         self.flow.response.goes(said.way)
         filters = replacing(said.replacements) if head.framing.kind is not Kind.NONE else None
-        self._response_path = BodyPath(pump, said.way, filters, most, self._begin_response)
+        self._response_path = BodyPath(pump, said.way, filters, self._most, self._begin_response)
 
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
         request, head, said = self._head, self._response_head, self._response_verdict
-        assert request is not None and head is not None and said is not None
+        assert head is not None and said is not None
         self._response = Response.SENDING
         self.flow.status = head.status
         self.flow.first_byte = self._seconds() - self.flow.started
@@ -329,13 +327,11 @@ class Exchange:
     def _answer(self, answer: Answer, outcome: str) -> None:
         """Respond without the origin."""
         self.flow.outcome = outcome
-        head = self._head
         self._deaf = True
         self._close = self._close or self._request is Request.RECEIVING or self._layer.last
         pump = self._response_pump if self._response_pump is not None else self._make_response_pump(None)
         pump.give_up_valve()
-        method = b"GET" if head is None else head.method
-        prepared = answers.prepare(answer, method, self._close, self._seconds())
+        prepared = answers.prepare(answer, self._head.method, self._close, self._seconds())
         self.flow.status = prepared.status
         self.flow.first_byte = self._seconds() - self.flow.started
         self._response = Response.SENDING

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamproxy.flow import CLIENT_GONE, MALFORMED, REFUSED, TIMED_OUT
-from streamproxy.proxy.exchange import Exchange
+from streamproxy.proxy.exchange import NOT_A_REQUEST, Exchange
 from streamproxy.wire.http1 import HeadLimits, RequestReader
 from streamproxy.wire.message import BodyEvent, RequestHead, WireError
 
@@ -153,7 +153,7 @@ class Http1Layer:
 
     def _refuse(self, status: int, why: str, outcome: str) -> None:
         """Answer what never became a request."""
-        self._exchange = Exchange(self._connection, self, None)
+        self._exchange = Exchange(self._connection, self, NOT_A_REQUEST)
         self._exchange.fail(outcome, why, status)
 
     def _idle(self) -> None:

@@ -21,13 +21,14 @@ class Streaming(NamedTuple):
     """The settings that say how bodies go; sizes in bytes.
 
     `large` is stream_large_bodies: None where no body is streamed for its size alone. `hold_always`: every
-    body is held that nothing makes stream. `held_body` is the limit of a held body.
+    body is held that nothing makes stream. `held_body` is the limit of a held body, `body` of any (None: none).
     """
 
     types: Patterns
     large: int | None = None
     hold_always: bool = False
     held_body: int = 8 << 20
+    body: int | None = None
 
 
 def body_way(
@@ -45,6 +46,19 @@ def body_way(
     kind, length = framing
     if kind is Kind.NONE or length == 0:
         return NO_BODY_TO_MOVE
+    way = _way(length, content_types, says, streaming, wanted_whole)
+    if streaming.body is not None and length is not None and length > streaming.body:
+        return way._replace(refused=True)
+    return way
+
+
+def _way(
+    length: int | None,
+    content_types: list[bytes],
+    says: tuple[bool, str] | None,
+    streaming: Streaming,
+    wanted_whole: str | None,
+) -> Way:
     if says is not None:
         streams, who = says
         return Way(How.STREAMED, who) if streams else _held(who, length, None, streaming.held_body)

@@ -138,7 +138,7 @@ class Program:
 
     def wait(self) -> int:
         """Wait for the process to end by itself; its exit status."""
-        status = self.process.wait(WAIT)
+        status = self.process.wait(RUN)
         self._reader.join(WAIT)
         return status
 

@@ -75,6 +75,13 @@ class ResponseTests(StreamingCase):
         wire.close()
         self.client.expect_end()
 
+    def test_a_body_until_close_that_breaks_off_does_not_end_in_order(self) -> None:
+        wire = self.begin_response()
+        wire.send(b"begun")
+        self.client.expect(b"begun")
+        wire.reset()
+        self.client.expect_reset()
+
     def test_each_event_goes_on_before_the_next_comes(self) -> None:
         wire = self.begin_response(b"Content-Type: text/event-stream", b"Cache-Control: no-store")
         for number in range(20):
