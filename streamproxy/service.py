@@ -106,14 +106,15 @@ class ProxyService(Service):
             if isinstance(outcome[0], Failure):
                 failure = outcome[0].value
                 why = failure.socketError if isinstance(failure, CannotListenError) else failure
-                self._refuse(f"can't listen on {description}: {getattr(why, 'strerror', None) or why}")
+                # The reason first: of a daemon's error twistd shows a hundred bytes.
+                self._refuse(f"{getattr(why, 'strerror', None) or why}: {description}")
             else:
                 self._ports.append(outcome[0])
 
     def _refuse(self, message: str) -> None:
         for port in self._ports:
             port.stopListening()
-        raise CannotStart(f"streamproxy: {message}")
+        raise CannotStart(message)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ byte. What is heard must be the same each time.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -207,7 +208,7 @@ class ConversationTestCase(SynchronousTestCase):
                     heard["origin"] = 0
             if step.does == "says":
                 places = [0, *cuts.get(number, []), len(step.what)]
-                for start, stop in zip(places, places[1:], strict=False):
+                for start, stop in itertools.pairwise(places):
                     peer.say(step.what[start:stop])
                     stage.settle(transport)
             elif step.does == "hears":

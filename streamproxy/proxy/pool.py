@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IReactorPluggableNameResolver
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from zope.interface import implementer
 
+from streamproxy.proxy.dial import Dial
 from streamproxy.proxy.upstream import UpstreamConnection
 from streamproxy.settings import Settings
 from streamproxy.wire.http1 import HeadLimits
@@ -16,7 +15,6 @@ from streamproxy.wire.message import Origin
 # Idle connections kept for one origin, and for all of them together.
 MOST_FOR_ONE = 256
 MOST = 1024
-STAND_IN = "stand-in.invalid"
 
 
 class _ConnectionFactory(Factory):
@@ -28,30 +26,6 @@ class _ConnectionFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:
         return self._pool.new_connection(self._origin)
-
-
-@implementer(IReactorPluggableNameResolver)
-class _AsksFor:
-    """A reactor whose resolver looks up `name`, whatever it is asked for.
-
-    HostnameEndpoint refuses names that IDNA does, those with an underscore among them, though they resolve and
-    are what containers are called. It is given a stand-in's name and this.
-    """
-
-    def __init__(self, reactor: object, name: str) -> None:
-        self._reactor = reactor
-        self._name = name
-
-    @property
-    def nameResolver(self) -> _AsksFor:
-        return self
-
-    def resolveHostName(self, resolutionReceiver: object, hostName: str, *args: object, **kwargs: object) -> object:
-        resolver = self._reactor.nameResolver  # type: ignore[attr-defined]
-        return resolver.resolveHostName(resolutionReceiver, self._name, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._reactor, name)
 
 
 class Pool:
@@ -81,12 +55,10 @@ class Pool:
         return connection
 
     def connect(self, origin: Origin) -> Deferred[UpstreamConnection]:
-        """A new connection to `origin`; fails with what Twisted's endpoints fail with."""
-        reactor, host = self._reactor, origin.host
-        if "_" in host:
-            reactor, host = _AsksFor(reactor, host), STAND_IN
-        endpoint = HostnameEndpoint(reactor, host, origin.port, timeout=self._settings.timeouts.connect)
-        return endpoint.connect(_ConnectionFactory(self, origin))  # type: ignore[return-value]
+        """A new connection to `origin`; fails as `Dial` does."""
+        factory = _ConnectionFactory(self, origin)
+        dial = Dial(self._reactor, origin.host, origin.port, factory, self._settings.timeouts.connect)
+        return dial.start()  # type: ignore[return-value]
 
     def give(self, connection: UpstreamConnection) -> None:
         """Keep `connection`, which is in order, for the next who asks."""

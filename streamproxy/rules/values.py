@@ -30,6 +30,7 @@ _REDIRECT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?
 _REDIRECT_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
 _ENDPOINT = re.compile(r"([a-z][a-z0-9_]*):(?=.)", re.ASCII)
 _PORT_ENDPOINTS = frozenset(("tcp", "tcp6", "ssl"))
+_ENDPOINTS = _PORT_ENDPOINTS | {"unix", "systemd", "haproxy"}
 
 T = TypeVar("T")
 
@@ -258,7 +259,7 @@ def endpoint(value: Any) -> str:
     if not isinstance(value, str) or _CONTROL.search(value):
         raise expected(what)
     kind = _ENDPOINT.match(value)
-    if not kind:
+    if not kind or kind[1] not in _ENDPOINTS:
         raise expected(what)
     if kind[1] in _PORT_ENDPOINTS:
         arguments = re.split(r"(?<!\\):", value)[1:]

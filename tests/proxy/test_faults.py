@@ -441,7 +441,7 @@ class HeadFaultTests(ConversationTestCase):
             (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request", "several Host fields", "malformed"),
             (b"\x16\x03\x01\x02\x00\x01", "400 Bad Request", "this is not an HTTP request", "malformed"),
             (
-                b"POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                b"POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
                 "400 Bad Request",
                 "both Content-Length and Transfer-Encoding",
                 "malformed",

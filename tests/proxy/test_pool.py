@@ -1,6 +1,5 @@
 """Connections to origins: which idle one is handed out, how many are kept and for how long."""
 
-from twisted.internet import error
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -175,31 +174,6 @@ class TimeTests(PoolTestCase):
 
 
 class ConnectingTests(PoolTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.asked: list[str] = []
-        resolver = self.reactor.nameResolver
-        look_up = resolver.resolveHostName
-
-        def resolve(receiver, name, *args, **kwargs):
-            self.asked.append(name)
-            return look_up(receiver, name, *args, **kwargs)
-
-        self.patch(resolver, "resolveHostName", resolve)
-
-    def test_it_connects_to_the_origin_that_was_asked_for(self):
-        # Containers have underscores in their names, which no rule for host names allows.
-        for host in ("a.example", "192.0.2.1", "my_app", "a_b.example"):
-            self.pool.connect(Origin("http", host, 8080))
-            self.reactor.advance(0)
-            self.assertEqual(self.asked.pop(), host)
-            self.assertEqual(self.reactor.tcpClients.pop()[1], 8080)
-
-    def test_a_name_that_no_resolver_could_know_is_refused(self):
-        failure = self.failureResultOf(self.pool.connect(Origin("http", "a..example", 80)), ValueError)
-        self.assertIsNotNone(failure)
-        self.assertEqual((self.asked, self.reactor.tcpClients), ([], []))
-
     def test_what_was_connected_is_the_callers_and_not_idle(self):
         connecting = self.pool.connect(A)
         self.reactor.advance(0)
@@ -209,21 +183,4 @@ class ConnectingTests(PoolTestCase):
         connection = self.successResultOf(connecting)
         self.assertIsInstance(connection, UpstreamConnection)
         self.assertEqual((connection.origin, len(self.pool)), (A, 0))
-
-    def test_an_origin_that_says_nothing_is_given_up_in_time(self):
-        connecting = self.pool.connect(A)
-        self.reactor.advance(0)
         self.assertEqual(self.reactor.tcpClients[0][3], self.settings.timeouts.connect)
-        factory = self.reactor.tcpClients[0][2]
-        factory.clientConnectionFailed(self.reactor.connectors[0], error.TimeoutError())
-        self.reactor.advance(1)
-        self.failureResultOf(connecting, error.TimeoutError)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    def test_who_cancels_leaves_no_attempt_behind(self):
-        connecting = self.pool.connect(A)
-        self.reactor.advance(0)
-        connecting.cancel()
-        self.failureResultOf(connecting)
-        self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])

@@ -184,9 +184,12 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(found.redirect_to, (Origin("http", "::1", 80), "/", ""))
 
     def test_endpoints_of_every_kind_pass(self) -> None:
-        others = ("unix:/run/x.sock", "systemd:domain=INET:index=0", "fd:3")
+        others = ("unix:/run/x.sock", "systemd:domain=INET:index=0", "haproxy:tcp:80")
         for endpoint in ("tcp:0", "tcp:port=80", "tcp6:80:interface=\\:\\:1", *others):
             self.assertEqual(read(f"listen: '{endpoint}'").listen[0].endpoint, endpoint)
+
+    def test_an_endpoint_of_no_known_kind_is_an_error(self) -> None:
+        self.assertRaises(AssertionError, read, "listen: 'tpc:80'")
 
     def test_several_listeners_in_both_forms(self) -> None:
         found = read("listen: [tcp:1, {endpoint: 'tcp:2'}]")

@@ -178,7 +178,7 @@ class ListeningTests(CommandLineCase):
         self.taken.bind(("127.0.0.1", 0))
         self.taken.listen()
         self.endpoint = f"tcp:{self.taken.getsockname()[1]}:interface=127.0.0.1"
-        self.words = f"streamproxy: can't listen on {self.endpoint}: Address already in use"
+        self.words = f"Address already in use: {self.endpoint}"
 
     def assert_only_words(self, log: str) -> None:
         """The log has the words once, and no traceback."""
@@ -219,7 +219,7 @@ class ListeningTests(CommandLineCase):
         ran = self.twistd(f"--pidfile={pidfile}", f"--logfile={log}", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
         self.assertEqual(ran.out, b"")
-        self.assertIn(f"can't listen on {self.endpoint}", ran.err)
+        self.assertIn(self.words, ran.err)
         self.assertNotIn("Traceback", ran.err)
         self.assert_daemon_gave_up(log)
         self.assertFalse(pidfile.exists())

@@ -1,0 +1,150 @@
+"""Connecting to a host: its name looked up, its addresses tried (RFC 8305, simply).
+
+Not Twisted's HostnameEndpoint: that refuses names with an underscore, which resolve and are what containers are called,
+and begins the next attempt only when its delay is over, though the one before has failed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IProtocol, IResolutionReceiver
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# How long one address may take before the next is tried beside it, in seconds (RFC 8305 section 5).
+NEXT_ATTEMPT = 0.25
+
+
+@implementer(IResolutionReceiver)
+class Dial:
+    """One connection to `host`:`port`, in `timeout` seconds with everything.
+
+    `reactor` is what resolves (IReactorPluggableNameResolver), connects (IReactorTCP) and has the time.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int, factory: Factory, timeout: float) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._factory = factory
+        self._timeout = timeout
+        self._found: list[IPv4Address | IPv6Address] = []
+        self._addresses: list[str] = []
+        self._attempts: list[Deferred[IProtocol]] = []
+        self._last_failure = Failure(error.DNSLookupError(f"no address for {host}"))
+        self._resolution: IHostResolution | None = None
+        self._next_call: IDelayedCall | None = None
+        self._timeout_call: IDelayedCall | None = None
+        self._outcome: Deferred[IProtocol] | None = None
+
+    def start(self) -> Deferred[IProtocol]:
+        """Connect. The Deferred gives the protocol, or fails with the last attempt's failure; it can be cancelled."""
+        outcome: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._outcome = outcome
+        self._timeout_call = self._reactor.callLater(self._timeout, self._timed_out)
+        if isIPAddress(self._host) or isIPv6Address(self._host):
+            self._addresses = [self._host]
+            self._try_next()
+        elif _may_be_looked_up(self._host):
+            self._reactor.nameResolver.resolveHostName(self, self._host, self._port)
+        else:
+            self._try_next()
+        return outcome
+
+    def _cancelled(self, _outcome: Deferred[IProtocol]) -> None:
+        self._end()
+
+    # IResolutionReceiver
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        self._resolution = resolutionInProgress
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address | IPv6Address):
+            self._found.append(address)
+
+    def resolutionComplete(self) -> None:
+        self._resolution = None
+        if self._outcome is not None:
+            self._addresses = _by_turns(self._found)
+            self._try_next()
+
+    def _try_next(self) -> None:
+        """Begin the next attempt; the last one's failure is the outcome where there is none left."""
+        if self._next_call is not None and self._next_call.active():
+            self._next_call.cancel()
+        self._next_call = None
+        if self._addresses:
+            address = self._addresses.pop(0)
+            endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+            attempt = endpoint(self._reactor, address, self._port, timeout=self._timeout).connect(self._factory)
+            self._attempts.append(attempt)
+            if self._addresses:
+                self._next_call = self._reactor.callLater(NEXT_ATTEMPT, self._try_next)
+            attempt.addCallbacks(self._connected, self._failed, (attempt,), {}, (attempt,), {})
+        elif not self._attempts:
+            outcome = self._end()
+            if outcome is not None:
+                outcome.errback(self._last_failure)
+
+    def _connected(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
+        self._attempts.remove(attempt)
+        outcome = self._end()
+        if outcome is not None:
+            outcome.callback(protocol)
+
+    def _failed(self, failure: Failure, attempt: Deferred[IProtocol]) -> None:
+        if attempt in self._attempts:
+            self._attempts.remove(attempt)
+        if self._outcome is not None:
+            self._last_failure = failure
+            self._try_next()
+
+    def _timed_out(self) -> None:
+        outcome = self._end()
+        if outcome is not None:
+            outcome.errback(Failure(error.TimeoutError()))
+
+    def _end(self) -> Deferred[IProtocol] | None:
+        """Stop everything that is under way; the Deferred whose outcome is still owed."""
+        outcome, self._outcome = self._outcome, None
+        for call in (self._next_call, self._timeout_call):
+            if call is not None and call.active():
+                call.cancel()
+        if self._resolution is not None:
+            self._resolution.cancel()
+        attempts, self._attempts = self._attempts, []
+        for attempt in attempts:
+            attempt.cancel()
+        return outcome
+
+
+def _may_be_looked_up(name: str) -> bool:
+    """Whether a resolver can be asked; it would never answer for a name with a label that is empty or too long."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _by_turns(addresses: Iterable[IPv4Address | IPv6Address]) -> list[str]:
+    """The addresses in the resolver's order, but the two families by turns, so that a dead one costs one attempt."""
+    families: dict[bool, list[str]] = {}
+    for address in addresses:
+        families.setdefault(isinstance(address, IPv6Address), []).append(address.host)
+    ordered: list[str] = []
+    while families:
+        for family in list(families):
+            ordered.append(families[family].pop(0))
+            if not families[family]:
+                del families[family]
+    return ordered
