@@ -65,6 +65,8 @@ class DownstreamProtocol(protocol.Protocol):
         self.proxy = proxy
         self.deadline = Deadline(proxy.clock)
         self.client = "-"
+        # Bytes of wire that the client has sent.
+        self.received = 0
         # The client has ended its side; it may still be reading.
         self.half_closed = False
         self.closing = False
@@ -86,6 +88,7 @@ class DownstreamProtocol(protocol.Protocol):
             layer.refuse_connection()
 
     def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
         if self._discarded is not None:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:

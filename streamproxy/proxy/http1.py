@@ -93,7 +93,7 @@ class Http1Layer:
     def exchange_over(self, keep: bool) -> None:
         """The exchange has been recorded. `keep`: its client may send another request."""
         self._exchange = None
-        self._accounted = self.reader.consumed
+        self._accounted += self.unaccounted
         connection = self._connection
         if connection.lost or connection.closing:
             return
@@ -118,7 +118,7 @@ class Http1Layer:
     @property
     def unaccounted(self) -> int:
         """Bytes of wire read for the exchange that is under way."""
-        return self.reader.consumed - self._accounted
+        return self._connection.received - self.reader.waiting - self._accounted
 
     def read_ended(self) -> None:
         """The client has ended its side. It still gets what it asked for."""

@@ -461,6 +461,7 @@ class HeadFaultTests(ConversationTestCase):
             self.assertTrue(one.write_closed or one.disconnected)
             self.assertEqual(stage.pool.made, [])
             self.assertEqual([flow.outcome for flow in stage.journal.flows], [outcome])
+            self.assertEqual([flow.client_in for flow in stage.journal.flows], [len(said)])
 
     def test_a_target_that_is_no_url_is_answered_and_the_connection_stays(self):
         self.play(
