@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ from streamproxy.settings import ConfigurationError, Settings, load
 
 # Names are looked up in threads; so many slow ones at once don't yet keep another waiting.
 RESOLVER_THREADS = 50
+# Connections that wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
+BACKLOG = 4096
 log = Logger()
 
 
@@ -96,7 +99,7 @@ class ProxyService(Service):
         """Open all listeners, or none: raises `CannotStart` where one can't be had."""
         for description in self._settings.listen:
             try:
-                endpoint = serverFromString(self._reactor, description)
+                endpoint = serverFromString(self._reactor, _with_backlog(description))
             except (ValueError, TypeError, KeyError) as error:
                 self._refuse(f"listen: {description!r} is not an endpoint: {error}")
             outcome: list[IListeningPort | Failure] = []
@@ -119,6 +122,8 @@ class ProxyService(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._reactor.suggestThreadPoolSize(RESOLVER_THREADS)  # type: ignore[attr-defined]
+        # What is here now stays, so that no collection of garbage need look at it again.
+        gc.freeze()
         for port in self._ports:
             log.info("listening on {address}", address=_words(port))
 
@@ -130,6 +135,16 @@ class ProxyService(Service):
         self._pool.close()
         self._journal.flush()
         return None
+
+
+def _with_backlog(description: str) -> str:
+    """The endpoint with room for `BACKLOG` connections that wait to be accepted, where it doesn't say how many.
+
+    Twisted's fifty are soon full when clients come by the thousand, and who finds no room tries again after a second.
+    """
+    if description.startswith(("tcp:", "tcp6:", "ssl:")) and ":backlog=" not in description:
+        return f"{description}:backlog={BACKLOG}"
+    return description
 
 
 def _words(port: IListeningPort) -> str:

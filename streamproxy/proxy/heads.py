@@ -89,7 +89,7 @@ def _framed(
     if not changed and kind is framing.kind and headers.count(b"content-length") < 2:
         if kind is Kind.CHUNKED:
             dropped -= {b"transfer-encoding"}
-        return [field for field in headers.fields if field[0].lower() not in dropped], kind, writer
+        return headers.less(dropped), kind, writer
     fields: list[Field] = []
     length_told = False
     for field in unvouched(headers) if changed else headers:
@@ -192,7 +192,7 @@ def forward_response(
 def forward_interim(head: ResponseHead, via: bytes) -> bytes:
     """An interim (1xx) response as the client gets it."""
     dropped = _dropped(head.headers) | {b"content-length"}
-    fields = [field for field in head.headers if field[0].lower() not in dropped]
+    fields = head.headers.less(dropped)
     fields.append((b"Via", b"%d.%d %b" % (*head.version, via)))
     return response_head_bytes(head.status, head.reason, tuple(fields))
 

@@ -30,8 +30,9 @@ class Deadline:
         if self._call is None:
             self._arm()
         elif self._fires_at > self._at:
-            self._fires_at = self._at
-            self._call.reset(seconds)
+            # Not by resetting the call: to move one to an earlier time, Twisted looks for it among all there are.
+            self._call.cancel()
+            self._arm()
 
     def clear(self) -> None:
         """Nothing is waited for. The delayed call may stay, empty-handed, for the next `set`."""

@@ -52,6 +52,16 @@ class Headers:
             return []
         return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
+    def less(self, names: frozenset[bytes]) -> list[Field]:
+        """The fields but those in `names` (lower case)."""
+        index, fields = self._index, self.fields
+        if names.isdisjoint(index):
+            return list(fields)
+        if len(index) == len(fields):
+            # None is repeated, so the names stand in the index in the same order.
+            return [field for name, field in zip(index, fields, strict=True) if name not in names]
+        return [field for field in fields if field[0].lower() not in names]
+
     def without(self, names: Iterable[bytes]) -> Headers:
         """A copy less the fields in `names` (lower case); itself when it has none of them."""
         gone = {name for name in names if name in self._index}
