@@ -6,6 +6,8 @@ PYTHON ?= python3
 CONFIG ?= conf/rules.yaml
 # What to pass to trial: `make test TESTS=tests.wire`.
 TESTS ?= tests
+# Which of its cases to measure; all of them if none is given.
+CASE ?=
 READY := $(VENV)/.installed
 
 .PHONY: help run test check install measure clean
@@ -28,6 +30,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What each figure is: bench/README.md. One case: `make measure CASE=stall-up`.
+measure: $(READY)
+	$(BIN)/python -m bench.measure $(CASE)
+
 install: $(READY)
 
 $(READY): setup.cfg pyproject.toml
@@ -36,4 +42,4 @@ $(READY): setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) _trial_temp* .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) _trial_temp* .hypothesis .mypy_cache .ruff_cache build dist *.egg-info bench/.env bench/results

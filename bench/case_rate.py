@@ -76,11 +76,14 @@ def rate(parts: Parts, report: Report) -> None:
             report.figure(f"{words}: {name}, of its core", statistics.median(one.busy for one in each) * 100, "%")
         for name in (DEFAULT, QUIET):
             # Rounds that lie side by side are compared with each other, and the median of that is the figure.
-            pairs = zip(seen[OURS], seen[name], strict=True)
+            pairs = list(zip(seen[OURS], seen[name], strict=True))
             times = [ours.rate / theirs.rate for ours, theirs in pairs]
             goal = TIMES if connections == LOADS[0][0] else None
             report.figure(f"{words}: streamproxy to {name}", statistics.median(times), "x", at_least=goal)
             report.figure(f"{words}: streamproxy to {name}, the worst round", min(times), "x")
+            # The same for each second that it had its core, which other programs on the machine change less.
+            times = [ours.rate / ours.busy / (theirs.rate / theirs.busy) for ours, theirs in pairs]
+            report.figure(f"{words}: streamproxy to {name}, for each second on its core", statistics.median(times), "x")
 
 
 def bulk(parts: Parts, report: Report) -> None:

@@ -139,7 +139,7 @@ class Exchange:
     def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
         if not self._guarded_feed(path, events, self.flow.request, "request", 413):
             return
-        if path.begun and self._link is None and self._verdict is not None:
+        if path.begun and self._link is None and not self._over and self._verdict is not None:
             self._open_link(self._verdict.target.origin)
 
     def _open_link(self, origin: Origin) -> None:
@@ -177,7 +177,7 @@ class Exchange:
     # The connection to the origin
 
     def origin_connected(self, upstream: UpstreamConnection) -> None:
-        """The link has a connection: both messages have their way now."""
+        """The link has a connection."""
         assert self._request_pump is not None
         self._progress = self._seconds()
         upstream.begin(self, self._head.method)
@@ -191,15 +191,15 @@ class Exchange:
             return False
         self._request_flushed = False
         self._request_pump = self._new_pump(None, self._request_was_flushed)
-        self._request_pump.finish(path.whole)
+        self._request_pump.pour(iter(path.whole))
+        self._request_pump.finish()
         link.open_again()
         return True
 
     def origin_gone(self, why: str) -> None:
         """The connection to the origin ended, and the response didn't."""
-        if not self._deaf and self._response is not Response.RECEIVED and self._retry():
-            return
-        self.fail(ORIGIN_GONE, why)
+        if self._deaf or self._response is Response.RECEIVED or not self._retry():
+            self.fail(ORIGIN_GONE, why)
 
     # The response
 
@@ -443,6 +443,9 @@ class Exchange:
         flow.client_out = self._connection.sink.sent - self._sent_before
         flow.duration = self._seconds() - flow.started
         self._proxy.journal.record(flow)
+        # These and this refer to each other; without that, what is over is freed at once.
+        self._link = self._reply = self._request_path = self._response_path = None
+        self._request_pump = self._response_pump = None
         if ending is not None:
             ending()
         self._layer.exchange_over(keep)

@@ -54,7 +54,7 @@ class BodyPath:
         # A held body has outgrown what it is held for, and streams.
         self.let_go = False
         # The bytes of the whole message, where it went out in one go, so that it could be sent again.
-        self.whole: bytes | None = None
+        self.whole: tuple[bytes, ...] | None = None
 
     @property
     def begun(self) -> bool:
@@ -114,12 +114,17 @@ class BodyPath:
 
     def _start(self, length: int | None, events: Iterable[BodyEvent], whole: bool) -> None:
         head, self._writer = self._begin(length)
-        message = head + self._writer.encode(events)
+        body = self._writer.encode(events)
+        # Together in one write, unless the body is so large that to join them would cost more.
+        message = (head, body) if len(body) > MADE_AT_ONCE else (head + body,)
         if whole:
             self.whole = message
-            self._pump.finish(message)
+        for part in message[:-1]:
+            self._pump.write(part)
+        if whole:
+            self._pump.finish(message[-1])
         else:
-            self._pump.write(message)
+            self._pump.write(message[-1])
 
 
 def replacing(replacements: Sequence[Replacement]) -> Chain | None:

@@ -107,7 +107,7 @@ class Pump:
 
     def abandon(self) -> None:
         """Forget what is queued, leave valve and sink alone. `flushed` won't be called."""
-        self.flushed = None
+        self.flushed = self.broken = None
         self._finishing = True
         self._queue.clear()
         self._at = 0
@@ -127,9 +127,10 @@ class Pump:
             moved = self._move()
         except Exception:
             self._running = False
+            broken = self.broken
             self.abandon()
-            if self.broken is not None:
-                self.broken()
+            if broken is not None:
+                broken()
             return
         finally:
             self._running = False
