@@ -60,8 +60,7 @@ class Exchange:
         self._most = proxy.settings.limits.body
         self._seconds = proxy.clock.seconds
         self._head = head
-        self._request = Request.RECEIVING
-        self._response = Response.AWAITED
+        self._request, self._response = Request.RECEIVING, Response.AWAITED
         self._over = False
         # Nothing that comes any more changes what happens: it has failed, or is answered here.
         self._deaf = False
