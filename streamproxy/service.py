@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import secrets
 from collections.abc import Callable
 
@@ -18,11 +19,9 @@ from twisted.python.failure import Failure
 from streamproxy import __version__
 from streamproxy.journal import Journal, twistd_log
 from streamproxy.proxy.downstream import DownstreamFactory, Proxy
-from streamproxy.proxy.pool import Pool
+from streamproxy.proxy.pool import LOOKUPS, Pool
 from streamproxy.settings import ConfigurationError, Settings, load
 
-# Names are looked up in threads; so many slow ones at once don't yet keep another waiting.
-RESOLVER_THREADS = 50
 # Connections that wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
 BACKLOG = 4096
 log = Logger()
@@ -121,7 +120,8 @@ class ProxyService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.suggestThreadPoolSize(RESOLVER_THREADS)  # type: ignore[attr-defined]
+        self._reactor.suggestThreadPoolSize(LOOKUPS)  # type: ignore[attr-defined]
+        _raise_file_limit(self._settings.limits.connections)
         # What is here now stays, so that no collection of garbage need look at it again.
         gc.freeze()
         for port in self._ports:
@@ -135,6 +135,17 @@ class ProxyService(Service):
         self._pool.close()
         self._journal.flush()
         return None
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let the process have as many files open as `connections` clients and their origins may need, if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            log.warn("{hard} open files are allowed: too few for {clients} clients", hard=hard, clients=connections)
+            wanted = hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _with_backlog(description: str) -> str:

@@ -6,41 +6,41 @@ and begins the next attempt only when its delay is over, though the one before h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet import error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IProtocol, IResolutionReceiver
+from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+
+from streamproxy.proxy.lookups import Address, Lookups
 
 # How long one address may take before the next is tried beside it, in seconds (RFC 8305 section 5).
 NEXT_ATTEMPT = 0.25
 
 
-@implementer(IResolutionReceiver)
 class Dial:
     """One connection to `host`:`port`, in `timeout` seconds with everything.
 
-    `reactor` is what resolves (IReactorPluggableNameResolver), connects (IReactorTCP) and has the time.
+    `reactor` is what connects (IReactorTCP) and has the time; `lookups` know names.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int, factory: Factory, timeout: float) -> None:
+    def __init__(self, reactor: Any, lookups: Lookups, host: str, port: int, factory: Factory, timeout: float) -> None:
         self._reactor = reactor
+        self._lookups = lookups
         self._host = host
         self._port = port
         self._factory = factory
         self._timeout = timeout
-        self._found: list[IPv4Address | IPv6Address] = []
         self._addresses: list[str] = []
         self._attempts: list[Deferred[IProtocol]] = []
         self._last_failure = Failure(error.DNSLookupError(f"no address for {host}"))
-        self._resolution: IHostResolution | None = None
+        self._forget_lookup: Callable[[], None] | None = None
         self._next_call: IDelayedCall | None = None
         self._timeout_call: IDelayedCall | None = None
         self._outcome: Deferred[IProtocol] | None = None
@@ -54,7 +54,7 @@ class Dial:
             self._addresses = [self._host]
             self._try_next()
         elif _may_be_looked_up(self._host):
-            self._reactor.nameResolver.resolveHostName(self, self._host, self._port)
+            self._forget_lookup = self._lookups.ask(self._host, self._looked_up)
         else:
             self._try_next()
         return outcome
@@ -62,20 +62,10 @@ class Dial:
     def _cancelled(self, _outcome: Deferred[IProtocol]) -> None:
         self._end()
 
-    # IResolutionReceiver
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        self._resolution = resolutionInProgress
-
-    def addressResolved(self, address: IAddress) -> None:
-        if isinstance(address, IPv4Address | IPv6Address):
-            self._found.append(address)
-
-    def resolutionComplete(self) -> None:
-        self._resolution = None
-        if self._outcome is not None:
-            self._addresses = _by_turns(self._found)
-            self._try_next()
+    def _looked_up(self, found: list[Address]) -> None:
+        self._forget_lookup = None
+        self._addresses = _by_turns(found)
+        self._try_next()
 
     def _try_next(self) -> None:
         """Begin the next attempt; the last one's failure is the outcome where there is none left."""
@@ -119,8 +109,8 @@ class Dial:
         for call in (self._next_call, self._timeout_call):
             if call is not None and call.active():
                 call.cancel()
-        if self._resolution is not None:
-            self._resolution.cancel()
+        if self._forget_lookup is not None:
+            self._forget_lookup()
         attempts, self._attempts = self._attempts, []
         for attempt in attempts:
             attempt.cancel()
@@ -136,7 +126,7 @@ def _may_be_looked_up(name: str) -> bool:
     return True
 
 
-def _by_turns(addresses: Iterable[IPv4Address | IPv6Address]) -> list[str]:
+def _by_turns(addresses: Iterable[Address]) -> list[str]:
     """The addresses in the resolver's order, but the two families by turns, so that a dead one costs one attempt."""
     families: dict[bool, list[str]] = {}
     for address in addresses:

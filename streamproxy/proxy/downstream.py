@@ -117,12 +117,15 @@ class DownstreamProtocol(protocol.Protocol):
         if layer is not None:
             layer.connection_lost()
 
-    def close(self) -> None:
-        """Send what is written, then close; without waiting for it for ever."""
+    def close(self, patience: float | None = None) -> None:
+        """Send what is written, then close; with a client that doesn't read it for `patience` seconds at the most.
+
+        Left out it's as long as anything may stand still in an exchange: a client may pause behind its last byte too.
+        """
         if not self.lost:
             self.closing = True
             self.sink.release()
-            self.deadline.set(LAST_WORDS, self.abort)
+            self.deadline.set(self.proxy.settings.timeouts.idle if patience is None else patience, self.abort)
             self.transport.loseConnection()
 
     def linger(self) -> None:
@@ -136,7 +139,7 @@ class DownstreamProtocol(protocol.Protocol):
         self.closing = True
         self._discarded = 0
         self.sink.release()
-        self.deadline.set(LINGER_SECONDS, self.close)
+        self.deadline.set(LINGER_SECONDS, lambda: self.close(LAST_WORDS))
         for reason in list(self.valve.reasons):
             self.valve.open(reason)
         self.transport.loseWriteConnection()

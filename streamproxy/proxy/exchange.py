@@ -33,7 +33,7 @@ from streamproxy.proxy.reply import OwnReply
 from streamproxy.proxy.stalls import Culprit, culprit, still_since
 from streamproxy.proxy.target import decide_target
 from streamproxy.rules.verdict import Answer, How, RequestVerdict, ResponseVerdict
-from streamproxy.stream.body import BodyPath, BodyTooLarge, replacing
+from streamproxy.stream.body import BodyPath, BodyTooLarge
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.chunked import BodyWriter
@@ -86,6 +86,7 @@ class Exchange:
         self.flow = Flow(f"{proxy.exchanges:x}", self._progress, connection.client)
         self.flow.method = head.method.decode("ascii")
         self.flow.url = head.target.decode("ascii")
+        connection.deadline.set(self._settings.timeouts.idle, self._idle)
 
     # The request
 
@@ -94,20 +95,19 @@ class Exchange:
         head = self._head
         if events and type(events[-1]) is End:
             self._request = Request.RECEIVED
-        self._connection.deadline.set(self._settings.timeouts.idle, self._idle)
         try:
             target, host = decide_target(head, self._proxy.via)
         except WireError as error:
             self.fail(REFUSED if error.status == 508 else MALFORMED, error.reason, error.status)
             return
         self.flow.url = target.url
-        if (own := answers.to_last_hop(head)) is not None:
-            self._answer(own, ANSWERED)
-            return
         self._verdict = verdict = self._settings.rules.on_request(head, target)
         self.flow.rules.extend(verdict.rules)
         if verdict.answer is not None:
             self._answer(verdict.answer, REFUSED if verdict.answer.refusal else ANSWERED)
+            return
+        if (own := answers.to_last_hop(head)) is not None:
+            self._answer(own, ANSWERED)
             return
         if verdict.way.refused:
             self.fail(REFUSED, "the request's body is too large", 413)
@@ -115,8 +115,7 @@ class Exchange:
         self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
         self.flow.request.goes(verdict.way)
         self._request_pump = self._new_pump(self._connection.valve, self._request_was_flushed)
-        chain = replacing(verdict.replacements) if head.framing.kind is not Kind.NONE else None
-        self._request_path = BodyPath(self._request_pump, verdict.way, chain, self._most, self._begin_request)
+        self._request_path = BodyPath(self._request_pump, verdict, head.framing, self._most, self._begin_request)
         if verdict.way.how is How.HELD:
             if self._request is Request.RECEIVING and self._expects:
                 # The origin won't be asked before the body is here, and the client waits to be asked for it.
@@ -169,7 +168,8 @@ class Exchange:
         """The client's connection is lost."""
         if self._over:
             return
-        if not self._response_flushed and not self.flow.error:
+        whole = self._response_flushed and (self._deaf or self._request_is_through)
+        if not whole and not self.flow.error:
             self.flow.outcome = CLIENT_GONE
         self._over_and_out()
 
@@ -190,7 +190,7 @@ class Exchange:
             return False
         self._request_flushed = False
         self._request_pump = self._new_pump(None, self._request_was_flushed)
-        self._request_pump.pour(iter(path.whole))
+        self._request_pump.pour(path.whole())
         self._request_pump.finish()
         link.open_again()
         return True
@@ -263,8 +263,7 @@ class Exchange:
             # The client may never send the body that it wasn't asked for: nobody can tell what comes next.
             self._close = True
         self.flow.response.goes(said.way)
-        filters = replacing(said.replacements) if head.framing.kind is not Kind.NONE else None
-        self._response_path = BodyPath(pump, said.way, filters, self._most, self._begin_response)
+        self._response_path = BodyPath(pump, said, head.framing, self._most, self._begin_response)
 
     def _begin_response(self, length: int | None) -> tuple[bytes, BodyWriter]:
         request, head, said = self._head, self._response_head, self._response_verdict

@@ -31,7 +31,8 @@ HOP_BY_HOP = frozenset(
 )
 # What Connection may name and still can't have taken out: without it the message would mean another thing.
 _NEVER_HOP_BY_HOP = frozenset(
-    b"host content-length transfer-encoding content-type content-encoding content-range cache-control date via".split()
+    b"host content-length transfer-encoding content-type content-encoding content-range "
+    b"expect cache-control date via".split()
 )
 _NAMES_NOTHING = frozenset([b"keep-alive", b"close"])
 

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from streamproxy.proxy.dial import Dial
+from streamproxy.proxy.lookups import Lookups
 from streamproxy.proxy.upstream import UpstreamConnection
 from streamproxy.settings import Settings
 from streamproxy.wire.http1 import HeadLimits
@@ -15,6 +16,8 @@ from streamproxy.wire.message import Origin
 # Idle connections kept for one origin, and for all of them together.
 MOST_FOR_ONE = 256
 MOST = 1024
+# Names looked up at a time; the service has a thread for each.
+LOOKUPS = 64
 
 
 class _ConnectionFactory(Factory):
@@ -34,6 +37,7 @@ class Pool:
     def __init__(self, reactor: object, settings: Settings) -> None:
         self._reactor = reactor
         self._settings = settings
+        self._lookups = Lookups(reactor, LOOKUPS)
         self._limits = HeadLimits(settings.limits.head, settings.limits.fields, settings.limits.trailers)
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         # All idle ones, the longest idle first.
@@ -57,7 +61,8 @@ class Pool:
     def connect(self, origin: Origin) -> Deferred[UpstreamConnection]:
         """A new connection to `origin`; fails as `Dial` does."""
         factory = _ConnectionFactory(self, origin)
-        dial = Dial(self._reactor, origin.host, origin.port, factory, self._settings.timeouts.connect)
+        timeout = self._settings.timeouts.connect
+        dial = Dial(self._reactor, self._lookups, origin.host, origin.port, factory, timeout)
         return dial.start()  # type: ignore[return-value]
 
     def give(self, connection: UpstreamConnection) -> None:

@@ -21,10 +21,10 @@ class Culprit(enum.Enum):
 
 
 def still_since(progress: float, *pumps: Pump | None) -> float:
-    """Since when (in seconds of the clock) something has stood still; `progress` is when anything last moved."""
-    return min(
-        [progress, *(pump.blocked_since for pump in pumps if pump is not None and pump.blocked_since is not None)]
-    )
+    """Since when (in seconds of the clock) something has stood still; `progress` is when anything last came in."""
+    blocked = [pump.blocked_since for pump in pumps if pump is not None and pump.blocked_since is not None]
+    # A blocked pump says when it last moved something on.
+    return min([max([progress, *blocked]), *blocked])
 
 
 def culprit(request: Request, response: Response, to_origin: Pump | None, to_client: Pump | None) -> Culprit:

@@ -76,8 +76,8 @@ class UpstreamConnection(Protocol):
             return
         # Whatever stands behind a response that has ended was never asked for.
         if self.reusable and self.reader.ended and not self.reader.waiting:
-            self.valve.open(TURN)
             self._pool.give(self)
+            self.valve.open(TURN)
         else:
             self.close()
 

@@ -7,20 +7,24 @@ goes on through the writer as if it had just come.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 
 from streamproxy.filters.chain import Chain
 from streamproxy.filters.replace import Replace
-from streamproxy.rules.verdict import How, Replacement, Way
+from streamproxy.rules.verdict import How, Replacement, RequestVerdict, ResponseVerdict
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.spool import Spool, SpoolFull
 from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.framing import unvouched
-from streamproxy.wire.message import BodyEvent, End
+from streamproxy.wire.message import BodyEvent, End, Framing, Kind
 
 # Bytes that a chain of filters is given at once: as many as make this many, but not fewer than that.
 MADE_AT_ONCE = 65536
 LEAST_BIT = 64
+# What of a held body is made into bytes at once.
+BATCH_BYTES = 65536
+BATCH_EVENTS = 512
+NOTHING: frozenset[bytes] = frozenset()
+Verdict = RequestVerdict | ResponseVerdict
 
 # Told the body's final length where it is known because the body was held whole, else None; gives the bytes of the
 # head and the writer of the body behind it.
@@ -34,18 +38,34 @@ class BodyTooLarge(Exception):
 class BodyPath:
     """Takes the events of one body from its reader, up to its `End`, and puts the message into `pump`.
 
+    `said` is what the rules want of it, `framing` how it came.
+
     `begin` is called once, when the head goes on: at the first `feed`, or when a held body is whole or let go.
     `feed` raises `BodyTooLarge`, before anything of it goes on, for a body past `most` bytes (None: any size) and
     for a held one past `way.limit`; and whatever a filter raises.
     """
 
-    __slots__ = ("_begin", "_chain", "_most", "_pump", "_spool", "_way", "_writer", "let_go", "received", "whole")
+    __slots__ = (
+        "_begin",
+        "_chain",
+        "_most",
+        "_pump",
+        "_removed",
+        "_spool",
+        "_way",
+        "_writer",
+        "let_go",
+        "received",
+        "whole",
+    )
 
-    def __init__(self, pump: Pump, way: Way, filters: Chain | None, most: int | None, begin: BeginMessage) -> None:
+    def __init__(self, pump: Pump, said: Verdict, framing: Framing, most: int | None, begin: BeginMessage) -> None:
         self._pump = pump
-        self._way = way
-        self._chain = filters
+        self._way = way = said.way
+        self._chain = replacing(said.replacements) if framing.kind is not Kind.NONE else None
         self._most = most
+        # What rules remove stays away from the trailers too, or a field that is sent late would get past them.
+        self._removed = frozenset(name for edit in said.edits for name in edit.remove) if said.edits else NOTHING
         self._begin = begin
         self._spool = Spool(way.limit) if way.how is How.HELD else None
         self._writer: BodyWriter | None = None
@@ -53,8 +73,8 @@ class BodyPath:
         self.received = 0
         # A held body has outgrown what it is held for, and streams.
         self.let_go = False
-        # The bytes of the whole message, where it went out in one go, so that it could be sent again.
-        self.whole: tuple[bytes, ...] | None = None
+        # Gives the bytes of the whole message, where they are still at hand, so that it could be sent again.
+        self.whole: Callable[[], Iterator[bytes]] | None = None
 
     @property
     def begun(self) -> bool:
@@ -68,13 +88,16 @@ class BodyPath:
                 self.received += len(event)
         if self._most is not None and self.received > self._most:
             raise BodyTooLarge("is too large")
-        ended = bool(events) and type(events[-1]) is End
+        end = events[-1] if events else None
+        ended = type(end) is End
+        if self._removed and type(end) is End:
+            events = [*events[:-1], End(end.trailers.without(self._removed))]
         if self._spool is not None:
             self._hold(events, self._spool, ended)
         elif self._chain is not None:
             self._stream_filtered(events, self._chain, ended)
         elif self._writer is None:
-            self._start(None, events, ended)
+            self._start(events, ended)
         elif ended:
             self._pump.finish(self._writer.encode(events))
         else:
@@ -83,7 +106,7 @@ class BodyPath:
     def _stream_filtered(self, events: list[BodyEvent], filters: Chain, ended: bool) -> None:
         """Send on what `filters` make of `events`, as there is room for it."""
         if self._writer is None:
-            self._start(None, (), False)
+            self._start([], False)
         assert self._writer is not None
         self._pump.pour(self._writer.encode(made) for made in _filtered(events, filters))
         if ended:
@@ -96,11 +119,14 @@ class BodyPath:
         if way.let_go is not None and self.received > way.let_go <= way.limit:
             self.let_go = True
             self._spool = None
-            if filters is None:
-                self._start(None, chain(spool.events(), events), ended)
-            else:
-                self._start(None, spool.events(), False)
+            self._release(spool, None, False)
+            if filters is not None:
                 self._stream_filtered(events, filters, ended)
+            else:
+                assert self._writer is not None
+                self._pump.write(self._writer.encode(events))
+                if ended:
+                    self._pump.finish()
             return
         try:
             for kept in (events,) if filters is None else _filtered(events, filters):
@@ -109,22 +135,47 @@ class BodyPath:
         except SpoolFull:
             raise BodyTooLarge("is too large to be held") from None
         if ended:
-            self._spool = None
-            self._start(len(spool), spool.events(), ended)
+            self._release(spool, len(spool), True)
 
-    def _start(self, length: int | None, events: Iterable[BodyEvent], whole: bool) -> None:
-        head, self._writer = self._begin(length)
-        body = self._writer.encode(events)
-        # Together in one write, unless the body is so large that to join them would cost more.
-        message = (head, body) if len(body) > MADE_AT_ONCE else (head + body,)
+    def _release(self, spool: Spool, length: int | None, whole: bool) -> None:
+        """What was kept goes on, as there is room for it: to make bytes of all of it at once could take long."""
+        self._spool = None
+        head, writer = self._begin(length)
+        self._writer = writer
+
+        def message() -> Iterator[bytes]:
+            yield head
+            for events in batched(spool.events()):
+                yield writer.encode(events)
+
         if whole:
             self.whole = message
-        for part in message[:-1]:
-            self._pump.write(part)
+        self._pump.pour(message())
         if whole:
-            self._pump.finish(message[-1])
+            self._pump.finish()
+
+    def _start(self, events: list[BodyEvent], whole: bool) -> None:
+        head, self._writer = self._begin(None)
+        message = head + self._writer.encode(events)
+        if whole:
+            self.whole = lambda: iter((message,))
+            self._pump.finish(message)
         else:
-            self._pump.write(message[-1])
+            self._pump.write(message)
+
+
+def batched(events: Iterable[BodyEvent]) -> Iterator[list[BodyEvent]]:
+    """`events` a few at a time: about as many as one read would have brought."""
+    batch: list[BodyEvent] = []
+    size = 0
+    for event in events:
+        batch.append(event)
+        size += len(event) if type(event) is bytes else 0
+        if size >= BATCH_BYTES or len(batch) >= BATCH_EVENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def replacing(replacements: Sequence[Replacement]) -> Chain | None:

@@ -152,11 +152,42 @@ class DeadlineTests(SynchronousTestCase):
     def test_a_client_that_does_not_read_its_last_words_is_reset(self):
         self.client.say(b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
         self.stage.origin.say(OK)
-        self.stage.clock.advance(9)
+        self.stage.clock.advance(299)
         self.assertFalse(self.client.disconnected)
         self.stage.clock.advance(2)
         self.assertTrue(self.client.aborted)
         self.assert_nothing_left()
+
+    def test_what_is_refused_behind_an_answer_that_is_not_read_ends_too(self):
+        # The words can't be written: what waits for that must have a deadline of its own.
+        for rest in (b"t", b"tp:\r\n\r\n"):
+            self.stage = Stage(settings_of(TIMES))
+            self.client = self.stage.client()
+            self.client.say(GET)
+            self.stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + bytes(65536))
+            self.client.say(b"GET ht")
+            self.client.say(rest)
+            for _ in range(70):
+                self.stage.clock.advance(10)
+            self.assertTrue(self.client.disconnected)
+            self.assertEqual(self.outcomes()[0], "forwarded")
+            self.assertEqual(len(self.outcomes()), 2)
+            self.assert_nothing_left()
+
+    def test_a_held_body_that_is_read_steadily_lives_on_as_a_streamed_one_does(self):
+        self.stage = Stage(settings_of(TIMES + "\nhold: always"))
+        self.client = self.stage.client()
+        self.client.say(GET)
+        self.stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n")
+        for _ in range(100):
+            self.stage.origin.say(bytes(40000))
+        for _ in range(80):
+            self.stage.clock.advance(100)
+            self.client.take(70000)
+        while self.client.take():
+            pass
+        self.assertEqual(len(self.client.heard.partition(b"\r\n\r\n")[2]), 4000000)
+        self.assertEqual(self.outcomes(), ["forwarded"])
 
     def test_an_answered_client_that_goes_on_sending_is_read_for_a_while_and_then_closed(self):
         self.stage = Stage(settings_of(TIMES + "\nrules: [{match: {host: a.example}, block: true}]"))

@@ -9,7 +9,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.proxy.dial import NEXT_ATTEMPT, Dial
+from streamproxy.proxy.lookups import Lookups
 from tests.fakes import BoundedTransport
+
+
+class Resolution:
+    """Twisted's, which can't be cancelled."""
+
+    def cancel(self):
+        raise NotImplementedError
 
 
 class Resolver:
@@ -17,31 +25,29 @@ class Resolver:
 
     def __init__(self):
         self.asked = []
-        self.cancelled = 0
+        self.receivers = []
 
-    def resolveHostName(self, receiver, name, port):
+    def resolveHostName(self, receiver, name, port=0):
         self.asked.append(name)
-        self.receiver = receiver
-        self.port = port
-        receiver.resolutionBegan(self)
+        self.receivers.append(receiver)
+        receiver.resolutionBegan(Resolution())
 
-    def cancel(self):
-        self.cancelled += 1
-
-    def answer(self, *hosts):
+    def answer(self, *hosts, number=-1):
+        receiver = self.receivers.pop(number)
         for host in hosts:
             kind = IPv6Address if ":" in host else IPv4Address
-            self.receiver.addressResolved(kind("TCP", host, self.port))
-        self.receiver.resolutionComplete()
+            receiver.addressResolved(kind("TCP", host, 0))
+        receiver.resolutionComplete()
 
 
 class DialTests(SynchronousTestCase):
     def setUp(self):
         self.reactor = MemoryReactorClock()
         self.resolver = self.reactor.nameResolver = Resolver()
+        self.lookups = Lookups(self.reactor, 2)
 
     def dial(self, host, timeout=10):
-        self.outcome = Dial(self.reactor, host, 80, Factory.forProtocol(Protocol), timeout).start()
+        self.outcome = Dial(self.reactor, self.lookups, host, 80, Factory.forProtocol(Protocol), timeout).start()
         return self.outcome
 
     @property
@@ -139,7 +145,7 @@ class DialTests(SynchronousTestCase):
         self.dial("a.example")
         self.reactor.advance(11)
         self.failureResultOf(self.outcome, error.TimeoutError)
-        self.assertEqual(self.resolver.cancelled, 1)
+        self.assert_nothing_left()
         self.resolver.answer("192.0.2.1")
         self.assertEqual(self.tried, [])
 
@@ -150,3 +156,36 @@ class DialTests(SynchronousTestCase):
         self.failureResultOf(self.outcome, CancelledError)
         self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
         self.assert_nothing_left()
+
+    def test_who_cancels_while_the_name_is_looked_up_is_forgotten(self):
+        self.dial("a.example")
+        self.outcome.cancel()
+        self.failureResultOf(self.outcome, CancelledError)
+        self.assert_nothing_left()
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.tried, [])
+
+    def test_a_name_is_looked_up_once_for_all_who_ask_for_it(self):
+        for _ in range(5):
+            self.dial("a.example")
+        self.assertEqual(self.resolver.asked, ["a.example"])
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.tried, ["192.0.2.1"] * 5)
+        self.dial("a.example")
+        self.assertEqual(self.resolver.asked, ["a.example"] * 2)
+
+    def test_no_more_are_looked_up_at_a_time_than_there_are_threads(self):
+        for number in range(4):
+            self.dial(f"{number}.example")
+        self.assertEqual(self.resolver.asked, ["0.example", "1.example"])
+        self.resolver.answer("192.0.2.1", number=0)
+        self.assertEqual(self.resolver.asked[2:], ["2.example"])
+
+    def test_a_lookup_that_nobody_waits_for_any_more_keeps_nobody_waiting(self):
+        gone = [self.dial(f"{number}.example") for number in range(100)]
+        self.dial("wanted.example")
+        for outcome in gone:
+            outcome.cancel()
+            self.failureResultOf(outcome, CancelledError)
+        self.resolver.answer(number=0)
+        self.assertEqual(self.resolver.asked, ["0.example", "1.example", "wanted.example"])

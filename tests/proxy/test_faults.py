@@ -172,7 +172,7 @@ class ClientGoneTests(ConversationTestCase):
         self.play(client(GET), origin(HALF), CLIENT_RESETS, ORIGIN_LET_GO, outcome="client-gone")
 
     def test_receiving_received(self):
-        self.play(client(UPLOAD), origin(OK), CLIENT_RESETS, ORIGIN_SEES_CLOSE, outcome="forwarded")
+        self.play(client(UPLOAD), origin(OK), CLIENT_RESETS, ORIGIN_SEES_CLOSE, outcome="client-gone")
 
     def test_received_received(self):
         stage = Stage()

@@ -90,6 +90,38 @@ class HeadTests(ConversationTestCase):
             origin_hears(b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\nVia: 1.1 proxy\r\n\r\n"),
         )
 
+    def test_connection_cannot_name_expect_away_and_leave_the_client_waiting(self):
+        self.play(
+            client(POST + b"Expect: 100-continue\r\nConnection: expect\r\nContent-Length: 2\r\n\r\n"),
+            origin_hears(POSTED + b"Expect: 100-continue\r\nContent-Length: 2\r\nVia: 1.1 proxy\r\n\r\n"),
+        )
+
+    def test_what_a_rule_removes_stays_away_from_the_trailers_too(self):
+        chunks = b"1\r\na\r\n0\r\nX-Late: 1\r\nX-Other: 2\r\n\r\n"
+        self.play(
+            client(POST + b"Transfer-Encoding: chunked\r\nX-Late: 0\r\n\r\n" + chunks),
+            origin_hears(
+                POSTED + b"Transfer-Encoding: chunked\r\nVia: 1.1 proxy\r\n\r\n1\r\na\r\n0\r\nX-Other: 2\r\n\r\n"
+            ),
+            origin(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks),
+            client_hears(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 proxy\r\n\r\n"
+                b"1\r\na\r\n0\r\nX-Other: 2\r\n\r\n"
+            ),
+            rules="rules: [{request: {headers: {remove: [x-late]}}, response: {headers: {remove: [X-Late]}}}]",
+        )
+
+    def test_a_rule_that_blocks_blocks_what_would_end_here_too(self):
+        for method in (b"TRACE", b"OPTIONS"):
+            flows = self.play(
+                client(method + b" http://a.example/ HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: 0\r\n\r\n"),
+                origin_connected(0),
+                rules="rules: [{block: 403}]",
+                outcome="refused",
+                splits=False,
+            )
+            self.assertEqual([flow.status for flow in flows], [403])
+
     def test_max_forwards_counts_down(self):
         self.play(
             client(b"OPTIONS http://a.example/ HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: 3\r\n\r\n"),

@@ -191,6 +191,20 @@ class TurnTests(SynchronousTestCase):
         self.assertIn(b"200 OK", one.heard)
         self.assertTrue(one.disconnected)
 
+    def test_a_held_body_cut_very_fine_goes_on_in_several_turns(self):
+        stage = Stage(settings_of("hold: always"))
+        one = stage.client()
+        one.say(b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n")
+        fine = b"1\r\nx\r\n" * 10000
+        for _ in range(10):
+            one.say(fine)
+            stage.turn()
+        one.say(b"0\r\n\r\n")
+        self.assertLessEqual(len(stage.origin.buffer), LIMIT + 4096)
+        self.assertLessEqual(one.protocol._layer._exchange._request_pump.queued, 8192)
+        stage.settle(one)
+        self.assertTrue(stage.origin.heard.endswith(b"\r\n\r\n" + fine * 10 + b"0\r\n\r\n"))
+
     def test_many_requests_that_are_answered_at_once_share_the_turn_too(self):
         stage = Stage(settings_of("rules: [{match: {host: a.example}, respond: {text: 'hello'}}]"))
         one = stage.client()

@@ -1,0 +1,83 @@
+"""Names looked up: one lookup for a name at a time, and never more at once than there are threads for them.
+
+The system's resolver blocks, so Twisted asks it in threads, and a lookup that has begun there can't be called back. One
+that hasn't begun is forgotten here when nobody waits for it any more: clients that come, ask for a slow name
+and go don't keep those behind them waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from zope.interface import implementer
+
+Address = IPv4Address | IPv6Address
+Told = Callable[[list[Address]], None]
+
+
+@implementer(IResolutionReceiver)
+class _Lookup:
+    """One name's lookup: what has been found, and who waits for it."""
+
+    def __init__(self, name: str, lookups: Lookups) -> None:
+        self.name = name
+        self.waiting: list[Told] = []
+        self._lookups = lookups
+        self._found: list[Address] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        pass
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address | IPv6Address):
+            self._found.append(address)
+
+    def resolutionComplete(self) -> None:
+        self._lookups.ended(self)
+        for told in self.waiting:
+            told(self._found)
+
+
+class Lookups:
+    """The lookups under way, `most` at a time. `reactor` is an IReactorPluggableNameResolver."""
+
+    def __init__(self, reactor: Any, most: int) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._by_name: dict[str, _Lookup] = {}
+        self._queue: deque[_Lookup] = deque()
+        self._running = 0
+
+    def ask(self, name: str, told: Told) -> Callable[[], None]:
+        """Look `name` up and give `told` its addresses, none where there are none. Returns what forgets that."""
+        lookup = self._by_name.get(name)
+        if lookup is None:
+            lookup = self._by_name[name] = _Lookup(name, self)
+            self._queue.append(lookup)
+        lookup.waiting.append(told)
+        self._begin()
+
+        def forget() -> None:
+            if told in lookup.waiting:
+                lookup.waiting.remove(told)
+
+        return forget
+
+    def ended(self, lookup: _Lookup) -> None:
+        """`lookup` has its answer: the next may begin."""
+        self._running -= 1
+        self._by_name.pop(lookup.name, None)
+        self._begin()
+
+    def _begin(self) -> None:
+        while self._queue and self._running < self._most:
+            lookup = self._queue.popleft()
+            if lookup.waiting:
+                self._running += 1
+                self._reactor.nameResolver.resolveHostName(lookup, lookup.name)
+            else:
+                del self._by_name[lookup.name]
