@@ -1,7 +1,8 @@
 """One structured line for each exchange, on the log; and the log itself.
 
 A line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of a URL's
-parameters, the values of those that are named like a secret are left out, and so is a user's name and password.
+parameters, the values of those that are named like a secret are left out, and so is a user's name and password. What
+a client may write as long as it likes is cut.
 """
 
 from __future__ import annotations
@@ -29,26 +30,86 @@ _SECRET_NAME = re.compile(
     r"|(?<![a-z0-9])(?:auth|authorization|key|sig|pwd|pass|sid|jwt|otp|assertion)(?![a-z0-9])"
     r"|\A(?:code|session)\Z"
 )
-# A name is looked at once and never again, so that a long one takes no more than its time.
-_IN_QUERY = re.compile(r"(?:\A|(?<=[&;]))([^&;=]*+)=[^&;]*+")
-_IN_PATH = re.compile(r"(?<=;)([^;=/]*+)=[^;/]*+")
+# What stands between parameters, and behind their names, in an URL that is a parameter itself: escaped once or more.
+_ESCAPED_SEPARATOR = r"%(?:25)*+(?:2[36]|3[BbFf])"
+_ESCAPED_EQUALS = r"%(?:25)*+3[Dd]"
+
+
+def _up_to(separators: str) -> re.Pattern[str]:
+    """A pattern of text (group 1) up to an equals sign (group 2) or a separator (group 3), or the end.
+
+    It matches at any place, so that nothing is looked at again from another: a long text takes no more than its time.
+    """
+    plain = rf"[^=%{separators}]*+"
+    text = rf"{plain}(?:(?!{_ESCAPED_SEPARATOR}|{_ESCAPED_EQUALS})%{plain})*+"
+    return re.compile(rf"({text})(?:(=|{_ESCAPED_EQUALS})|([{separators}]|{_ESCAPED_SEPARATOR}|\Z))")
+
+
+_IN_QUERY, _AFTER_QUERY_VALUE = _up_to("&;?#"), re.compile(r"[&;]")
+_IN_PATH, _AFTER_PATH_VALUE = _up_to("&;?#/"), re.compile(r"[&;/]")
 _USER = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.\-]*+:)?+//|)[^/?#]*@")
+# A name with escapes in it that is longer isn't decoded, but taken for a secret's.
+LONGEST_NAME = 100
+LONGEST_METHOD = 64
+LONGEST_URL = 2048
+ROTATE_LENGTH = 100_000_000
+MOST_ROTATED_FILES = 100
 log = Logger()
 _text = json.encoder.encode_basestring_ascii
 
 
 def without_secrets(url: str) -> str:
-    """`url` with the values of its secret-looking parameters, and what stands before an @, put as ***."""
-    if "?" not in url and ";" not in url and "@" not in url:
-        return url
-    path, mark, query = url.partition("?")
-    path = _IN_PATH.sub(_masked, _USER.sub(r"\1***@", path))
-    return path + mark + _IN_QUERY.sub(_masked, query)
+    """`url` as it may be shown: the values of its secret-looking parameters, and what stands before an @, put as ***.
+
+    The parameters of URLs within it count, too. What is longer than `LONGEST_URL` is cut, after that.
+    """
+    if "?" in url or ";" in url or "@" in url or "%" in url:
+        path, mark, query = url.partition("?")
+        if "@" in path:
+            path = _USER.sub(r"\1***@", path)
+        if ";" in path or "%" in path:
+            path = _masked(path, _IN_PATH, _AFTER_PATH_VALUE, False)
+        if query and len(path) <= LONGEST_URL:
+            query = _masked(query, _IN_QUERY, _AFTER_QUERY_VALUE, True)
+        url = path + mark + query
+    return _cut(url, LONGEST_URL)
 
 
-def _masked(parameter: re.Match[str]) -> str:
-    name = parameter[1]
-    return f"{name}=***" if _SECRET_NAME.search(unquote(name).lower()) else parameter[0]
+def _masked(text: str, up_to: re.Pattern[str], after_value: re.Pattern[str], is_parameter: bool) -> str:
+    """`text` with secrets put as ***, as far as it will be shown: what is certain to be cut isn't looked at.
+
+    `is_parameter`: what `text` begins with may be the name of a parameter.
+    """
+    shown: list[str] = []
+    begin = at = hidden = 0
+    size = len(text)
+    while at < size and at - hidden <= LONGEST_URL:
+        found = up_to.match(text, at)
+        assert found is not None, "it matches at any place"
+        at = found.end()
+        name, equals, separator = found.groups()
+        if equals is None:
+            is_parameter = separator != "/"
+        elif is_parameter and _is_secret(name):
+            after = after_value.search(text, at)
+            end = after.start() if after else size
+            shown += (text[begin:at], "***")
+            hidden += end - at - 3
+            begin = at = end
+    shown.append(text[begin:at])
+    return "".join(shown)
+
+
+def _is_secret(name: str) -> bool:
+    if "%" in name:
+        if len(name) > LONGEST_NAME:
+            return True
+        name = unquote(name)
+    return _SECRET_NAME.search(name.lower()) is not None
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def log_line(flow: Flow) -> str:
@@ -60,7 +121,7 @@ def log_line(flow: Flow) -> str:
     rules = ", ".join([_text(name) for name in flow.rules])
     text = (
         f'{{"time": "{_timestamp(flow.started)}", "id": "{flow.id}", "client": "{flow.client}", '
-        f'"method": {_text(flow.method)}, "url": {_text(without_secrets(flow.url))}, '
+        f'"method": {_text(_cut(flow.method, LONGEST_METHOD))}, "url": {_text(without_secrets(flow.url))}, '
         f'"status": {"null" if flow.status is None else flow.status}, "outcome": "{flow.outcome}", '
         f'"rules": [{rules}], "request": {_body(flow.request)}, "response": {_body(flow.response)}, '
         f'"bytes": {{"client_in": {flow.client_in}, "client_out": {flow.client_out}, '
@@ -168,6 +229,8 @@ class TwistdLog:
     twistd takes the maker of its log as a dotted name, not as an object. So this is a module's one instance, told
     beforehand where to log: `path` as twistd's --logfile says ("" where it doesn't), and whether it stays in the
     foreground.
+
+    A file is rotated when it has 100,000,000 bytes. The 100 last of the old ones are kept, each renamed at a rotation.
     """
 
     def __init__(self) -> None:
@@ -181,8 +244,9 @@ class TwistdLog:
         if self.path == "-" or (self.foreground and not self.path):
             self.observer = LogFileObserver(sys.stdout)
         else:
-            # Rotated by its size, and by SIGUSR1 unless somebody else takes that.
-            self.observer = LogFileObserver(LogFile.fromFullPath(self.path or "twistd.log"))
+            # Rotated also by SIGUSR1, unless somebody else takes that.
+            file = LogFile.fromFullPath(self.path or "twistd.log", ROTATE_LENGTH, maxRotatedFiles=MOST_ROTATED_FILES)
+            self.observer = LogFileObserver(file)
             if not signal.getsignal(signal.SIGUSR1):
                 signal.signal(signal.SIGUSR1, self.observer.rotate)
         return self.observer

@@ -140,11 +140,10 @@ class ProxyService(Service):
 def _raise_file_limit(connections: int) -> None:
     """Let the process have as many files open as `connections` clients and their origins may need, if it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + 256
+    wanted = 2 * connections + 256 if hard == resource.RLIM_INFINITY else min(2 * connections + 256, hard)
+    if wanted < connections:
+        log.warn("{files} open files are allowed: too few for {clients} clients", files=wanted, clients=connections)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        if hard != resource.RLIM_INFINITY and hard < wanted:
-            log.warn("{hard} open files are allowed: too few for {clients} clients", hard=hard, clients=connections)
-            wanted = hard
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 

@@ -155,7 +155,8 @@ class Asked:
     @property
     def paths(self) -> tuple[str, ...]:
         if self._paths is None:
-            self._paths = path_forms(self.path)
+            # "*" is the server as a whole, so "/*" means it, too.
+            self._paths = ("*", "/", "") if self.path == "*" else path_forms(self.path)
         return self._paths
 
     @property

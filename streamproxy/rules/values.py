@@ -180,6 +180,10 @@ def settable_name(value: Any) -> str:
         raise refused(f"a rule can't touch {read}: it says where the message ends, which the proxy works out")
     if read.lower() in CONNECTION_FIELDS:
         raise refused(f"a rule can't touch {read}: it belongs to one connection, not to the message")
+    if read.lower() == "expect":
+        raise refused(
+            f"a rule can't touch {read}: the client waits for the 100 that it asks for, and the proxy sees to it"
+        )
     return read
 
 

@@ -42,6 +42,8 @@ from streamproxy.wire.message import (
 # Events of one feed. A 64 KiB read has a handful, unless it's made of chunks of a few bytes.
 MOST_EVENTS = 512
 MOST_EMPTY_LINES = 4
+# RFC 9112 section 3 asks for 8000 at the least.
+LONGEST_TARGET = 16384
 
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*+))?+\r\n")
@@ -339,6 +341,8 @@ class RequestReader(_MessageReader):
             raise WireError("the request line is malformed")
         if line[3] != b"1":
             raise WireError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+        if len(line[2]) > LONGEST_TARGET:
+            raise WireError("the request target is too long", 414)
         return line
 
     def _may_begin(self, first: bytes) -> bool:
