@@ -33,6 +33,12 @@ class BodyRecord:
         self.how = way.how.value
         self.why = way.why
 
+    def went(self, size: int, let_go: bool) -> None:
+        """It has gone: so many bytes of content came in, and it was let go, or not, while it was held."""
+        self.size = size
+        if let_go:
+            self.how = "let go"
+
 
 @dataclass(slots=True)
 class Flow:

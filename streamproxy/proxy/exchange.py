@@ -23,7 +23,6 @@ from streamproxy.flow import (
     ORIGIN_GONE,
     REFUSED,
     TIMED_OUT,
-    BodyRecord,
     Flow,
 )
 from streamproxy.proxy import answers, heads
@@ -135,7 +134,7 @@ class Exchange:
             self._feed_request(self._request_path, events)
 
     def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
-        if not self._guarded_feed(path, events, self.flow.request, "request", 413):
+        if not self._guarded_feed(path, events, "request", 413):
             return
         if path.begun and self._link is None and not self._over and self._verdict is not None:
             self._open_link(self._verdict.target.origin)
@@ -220,7 +219,7 @@ class Exchange:
                 return
             events = events[at:]
         body: list[BodyEvent] = events  # type: ignore[assignment]
-        fed = self._guarded_feed(self._response_path, body, self.flow.response, "response", 502)
+        fed = self._guarded_feed(self._response_path, body, "response", 502)
         if fed and not self._deaf and body and type(body[-1]) is End:
             self._response = Response.RECEIVED
             self._settle()
@@ -290,9 +289,7 @@ class Exchange:
         self._response_flushed = True
         self._settle()
 
-    def _guarded_feed(
-        self, path: BodyPath, events: list[BodyEvent], record: BodyRecord, message: str, too_large: int
-    ) -> bool:
+    def _guarded_feed(self, path: BodyPath, events: list[BodyEvent], message: str, too_large: int) -> bool:
         """Feed `path`; what goes wrong in it is this exchange's fault and no other's."""
         try:
             path.feed(events)
@@ -302,9 +299,6 @@ class Exchange:
         except Exception:
             self._rule_failed()
             return False
-        record.size = path.received
-        if path.let_go:
-            record.how = "let go"
         return True
 
     def _new_pump(self, valve: Valve | None, flushed: Callable[[], None]) -> Pump:
@@ -333,6 +327,7 @@ class Exchange:
         self.flow.status = prepared.status
         self.flow.first_byte = self._seconds() - self.flow.started
         self._response = Response.SENDING
+        self._response_path = None
         self._reply = OwnReply(prepared, pump, self._proxy.clock, self._moved, self._reply_ended)
         self.flow.response = self._reply.record
         self._reply.start()
@@ -365,7 +360,8 @@ class Exchange:
         if not self._response_flushed:
             return
         # A client that asked whether to send its body, and was answered instead, won't send it.
-        unasked = self._expects and not self._continued and self.flow.request.size == 0
+        path = self._request_path
+        unasked = self._expects and not self._continued and path is not None and not path.received
         if link is None or link.upstream is None or unasked:
             keep = not self._close and self._request is Request.RECEIVED and not self._layer.last
             self._over_and_out(keep)
@@ -410,7 +406,8 @@ class Exchange:
         who = culprit(self._request, self._response, to_origin, to_client)
         if self._deaf or who is Culprit.CLIENT_READS:
             # It doesn't take what there is for it: no use in telling it anything.
-            self.flow.outcome, self.flow.error = TIMED_OUT, Culprit.CLIENT_READS.value
+            if not self.flow.error:
+                self.flow.outcome, self.flow.error = TIMED_OUT, Culprit.CLIENT_READS.value
             self._over_and_out(ending=self._connection.abort)
             return
         self.fail(TIMED_OUT, who.value, 504 if who is Culprit.ORIGIN else 408)
@@ -436,6 +433,9 @@ class Exchange:
         if self._response_pump is not None:
             self._response_pump.abandon()
         flow = self.flow
+        for path, record in ((self._request_path, flow.request), (self._response_path, flow.response)):
+            if path is not None:
+                record.went(path.received, path.let_go)
         flow.outcome = flow.outcome or FORWARDED
         flow.client_in = self._layer.unaccounted
         flow.client_out = self._connection.sink.sent - self._sent_before

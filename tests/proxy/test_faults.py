@@ -236,6 +236,16 @@ class MalformedTests(ConversationTestCase):
         self.assertTrue(stage.origin.disconnected)
         self.assertEqual([flow.outcome for flow in stage.journal.flows], ["malformed"])
 
+    def test_what_had_come_by_then_is_recorded(self):
+        stage = Stage()
+        one = stage.client()
+        one.say(CHUNKED_UPLOAD)
+        stage.origin.say(OK)
+        one.say(b"2\r\nde\r\n0\r\n\r\n")
+        stage.settle(one)
+        (flow,) = stage.journal.flows
+        self.assertEqual((flow.outcome, flow.request.size, flow.response.size), ("forwarded", 5, 2))
+
     def test_a_bad_request_body_while_sending(self):
         stage = Stage()
         one = stage.client()
