@@ -67,7 +67,7 @@ def without_secrets(url: str) -> str:
         path, mark, query = url.partition("?")
         if "@" in path:
             path = _USER.sub(r"\1***@", path)
-        if ";" in path or "%" in path:
+        if "=" in path or "3D" in path or "3d" in path:
             path = _masked(path, _IN_PATH, _AFTER_PATH_VALUE, False)
         if query and len(path) <= LONGEST_URL:
             query = _masked(query, _IN_QUERY, _AFTER_QUERY_VALUE, True)

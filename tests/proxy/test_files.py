@@ -1,6 +1,8 @@
 """Files that a rule answers with: which are found, which aren't, and how they are sent."""
 
+import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -143,6 +145,15 @@ class FindingTests(FolderTestCase):
         self.assertEqual(self.refused("pipe"), 404)
         self.assertEqual(self.refused(None, self.root / "pipe"), 404)
         self.assertEqual(self.refused(None, Path("/dev/null")), 404)
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        here = os.getcwd()
+        os.chdir(self.root)  # a socket's path may be no longer than 107 bytes
+        try:
+            listening.bind("socket")
+        finally:
+            os.chdir(here)
+        self.assertEqual(self.refused("socket"), 404)
         self.assertEqual(self.refused(None, self.root), 404)
 
     def test_nothing_stays_open_for_what_is_not_served(self):
@@ -168,7 +179,44 @@ class FindingTests(FolderTestCase):
             raise PermissionError(13, "Permission denied")
 
         self.patch(Path, "is_dir", refuse)
-        self.assertEqual(self.refused("a.txt"), 404)
+        self.assertEqual(self.refused("a.txt"), 403)
+
+    def test_what_may_not_be_looked_into_is_forbidden(self):
+        def refuse(_path):
+            if _path == self.root:
+                return True
+            raise PermissionError(13, "Permission denied")
+
+        self.patch(Path, "is_dir", refuse)
+        self.assertEqual(self.refused("folder/a.txt"), 403)
+
+    def test_what_only_can_t_be_opened_now_isn_t_said_to_be_missing(self):
+        for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+            for where, name in ((os, "open"), (os, "fstat"), (Path, "is_dir")):
+
+                def fail(*_, number=number):
+                    raise OSError(number, os.strerror(number))
+
+                patch = self.patch(where, name, fail)
+                error = self.assertRaises(NotServed, open_served, self.root, "a.txt")
+                patch.restore()
+                self.assertEqual((error.status, error.why), (503, "the file can't be opened at the moment"), name)
+        self.assertEqual(self.descriptors(), [])
+
+    def test_a_long_path_is_refused_without_a_look_at_the_disk(self):
+        deep = self.root.joinpath(*["d"] * 254)
+        deep.mkdir(parents=True)
+        (deep / "a.txt").write_bytes(b"deep")
+        self.assertEqual(self.read("d/" * 254 + "a.txt")[0], b"deep")
+        self.assertEqual(self.read("d/" * 254 + "/" * (4096 - 254 * 2 - 5) + "a.txt")[0], b"deep")
+
+        def look(*_, **__):
+            raise AssertionError("the disk is looked at")
+
+        for name in ("stat", "lstat", "open"):
+            self.patch(os, name, look)
+        for tail in ("a/" * 32_000, "a/" * 255 + "a", "x" * 4097, "/" * 4097, "%2e%2e/" * 32_000):
+            self.assertEqual(self.refused(tail), 404, tail[:20])
 
     def test_a_rule_for_one_file_serves_it_whatever_the_tail(self):
         self.assertEqual(self.read(None, self.root / "a.txt")[0], b"hello")
@@ -248,6 +296,19 @@ class AnsweringTests(AnsweringTestCase):
     def test_what_is_missing_is_told_in_words(self):
         message = read_response(self.asked("missing").client_heard)
         self.assertEqual((message.start, message.body), (404, b"404 Not Found: there is no such file\n"))
+
+    def test_what_can_t_be_opened_now_is_told_in_words(self):
+        opens = os.open
+
+        def fail(path, *more, **named):
+            if str(path).endswith("a.txt"):
+                raise OSError(errno.EMFILE, "Too many open files")
+            return opens(path, *more, **named)
+
+        self.patch(os, "open", fail)
+        message = read_response(self.asked("a.txt").client_heard)
+        words = b"503 Service Unavailable: the file can't be opened at the moment\n"
+        self.assertEqual((message.start, message.body), (503, words))
 
 
 class SendingTests(AnsweringTestCase):

@@ -250,6 +250,13 @@ class UrlTests(SynchronousTestCase):
     def test_a_request_for_the_whole_server_is_one_for_its_url(self) -> None:
         self.assertEqual(Asked(Target(Origin("http", "h", 80), "*")).urls, ["http://h", "http://h/"])
 
+    def test_the_asterisk_form_is_a_path_too(self) -> None:
+        server = Asked(Target(Origin("http", "h", 80), "*"))
+        for pattern, matches in (("/*", True), ("*", True), ("/", True), ("/?", False), ("/x*", False)):
+            self.assertEqual(Patterns([path_pattern(pattern)]).find(server.paths) is not None, matches, pattern)
+        for source, matches in ("^/", True), ("^$", True), (r"^\*$", True), ("x", False):
+            self.assertEqual(Patterns([regex(source)]).find(server.paths) is not None, matches, source)
+
     def test_what_can_t_be_an_url_is_refused(self) -> None:
         for pattern in ("h.example/x", "/x", "http:/x", "http://bücher.example/"):
             self.assertRaises(PatternError, url_pattern, pattern)

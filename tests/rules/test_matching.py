@@ -9,7 +9,9 @@ from streamproxy.wire.message import (
     NO_BODY,
     Framing,
     Kind,
+    Origin,
     RequestHead,
+    Target,
 )
 from tests.rules.asking import ask, both, request, response, rules
 
@@ -61,6 +63,12 @@ class MatchTests(SynchronousTestCase):
         for path in ("/%61dmin/x", "/y/../admin/x", "//admin/x", "/y/%2e%2e/admin/", "/admin%2fx", "/admin;a/x"):
             self.assertTrue(self.blocked("{path: '/admin/*'}", f"http://h.example{path}?q"), path)
             self.assertTrue(self.blocked("{url: 'http://h.example/admin/*'}", f"http://h.example{path}"), path)
+
+    def test_a_request_of_the_server_as_a_whole_doesn_t_get_past_a_block_by_path(self) -> None:
+        for pattern in ("{path: '/*'}", "{path: /}", "{path: '*'}", "{url: 'http://h.example/*'}"):
+            set_ = rules(f"  - {{match: {pattern}, block: 403}}")
+            verdict = set_.on_request(request("OPTIONS"), Target(Origin("http", "h.example", 80), "*"))
+            self.assertIsNotNone(verdict.answer, pattern)
 
 
 class ResponseTests(SynchronousTestCase):

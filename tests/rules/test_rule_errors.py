@@ -78,6 +78,7 @@ class RuleErrorTests(SynchronousTestCase):
         framing = "it says where the message ends, which the proxy works out"
         hop = "it belongs to one connection, not to the message"
         host = "Host can only be set: a request has it once, no more and no less"
+        expect = "the client waits for the 100 that it asks for, and the proxy sees to it"
         one_line = "expected a header value of one line, without control characters, got"
         table = [
             ("set: {^'a b': x}", "set: expected a header name, got 'a b'"),
@@ -100,6 +101,9 @@ class RuleErrorTests(SynchronousTestCase):
             ("remove: ^Keep-Alive", f"remove: a rule can't touch Keep-Alive: {hop}"),
             ("add: {^Proxy-Connection: x}", f"add: a rule can't touch Proxy-Connection: {hop}"),
             ("add: {^Host: x}", f"add: {host}"),
+            ("set: {^Expect: x}", f"set: a rule can't touch Expect: {expect}"),
+            ("add: {^expect: x}", f"add: a rule can't touch expect: {expect}"),
+            ("remove: [A, ^EXPECT]", f"remove[1]: a rule can't touch EXPECT: {expect}"),
             ("remove: ^Host", f"remove: {host}"),
             ("set: {Host: ^'a/b'}", "set.Host: expected a host such as example.com:8080, got 'a/b'"),
         ]

@@ -189,7 +189,7 @@ class LargeTests(SynchronousTestCase):
             HOST + b"Transfer-Encoding: chunked\r\na:" + b"\t" * LARGE + b"\r\n\r\n": None,
             HOST + b"Content-Length: " + b"1" * LARGE + b"\r\n\r\n": (400, "Content-Length is not a number of bytes"),
             b"G" * LARGE + b" / HTTP/1.1\r\nHost: a\r\n\r\n": None,
-            b"GET /" + b"a" * LARGE + b" HTTP/1.1\r\nHost: a\r\n\r\n": None,
+            b"GET /" + b"a" * LARGE + b" HTTP/1.1\r\nHost: a\r\n\r\n": (414, "the request target is too long"),
             b"GET " * (LARGE // 4) + b"\r\n\r\n": (400, "the request line is malformed"),
             b"\r\n" * (LARGE // 2): (400, "this is not an HTTP request"),
             CHUNKS + b";" * LARGE: (400, "a chunk's size line is too long"),

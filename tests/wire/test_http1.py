@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.http1 import (
+    LONGEST_TARGET,
     MOST_EMPTY_LINES,
     HeadLimits,
     RequestReader,
@@ -318,6 +319,15 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(self.refusal(data), (414, "the request line is too long"))
         self.assertEqual(self.refusal(data[:101]), (414, "the request line is too long"))
         self.assertIsNone(self.refusal(data[:100]))
+
+    def test_a_target_has_a_limit_of_its_own(self) -> None:
+        for size, expected in ((LONGEST_TARGET, None), (LONGEST_TARGET + 1, (414, "the request target is too long"))):
+            line = b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\n"
+            # It is refused before its head is whole.
+            for data in (line + b"Host: a\r\n\r\n", line):
+                for pieces in ([data], [data[:20000], data[20000:]], [data[:9000], data[9000:-3], data[-3:]]):
+                    error = read_until_error(requests(), *pieces)[1]
+                    self.assertEqual(None if error is None else (error.status, error.reason), expected)
 
     def test_empty_lines_before_a_head_are_not_counted(self) -> None:
         line = b"GET /" + b"a" * 70 + b" HTTP/1.1"
