@@ -97,7 +97,7 @@ class Exchange:
         try:
             target, host = decide_target(head, self._proxy.via)
         except WireError as error:
-            self.fail(REFUSED if error.status == 508 else MALFORMED, error.reason, error.status)
+            self.fail(MALFORMED if error.status == 400 else REFUSED, error.reason, error.status)
             return
         self.flow.url = target.url
         self._verdict = verdict = self._settings.rules.on_request(head, target)

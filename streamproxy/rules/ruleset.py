@@ -126,6 +126,31 @@ class Rule:
         return tail if found.form == 0 else fit_for_url(tail)
 
 
+class Wanted:
+    """What the rules that apply to one message want of it, gathered in their order."""
+
+    __slots__ = ("edits", "names", "replacements", "says")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.edits: list[HeaderEdits] = []
+        self.replacements: list[Replacement] = []
+        self.says: tuple[bool, str] | None = None
+
+    def take(self, part: Part, has_body: bool, may_replace: bool) -> bool:
+        """Add what one rule's `part` wants; whether that was anything. Of words on streaming the first counts."""
+        does_something: bool = part.changes_fields
+        if part.changes_fields:
+            self.edits.append(part.edits)
+        if part.replacements and may_replace:
+            self.replacements += part.replacements
+            does_something = True
+        if part.says and self.says is None and has_body:
+            self.says = part.says
+            does_something = True
+        return does_something
+
+
 class RuleSet:
     """All rules, in the order of the file, and the settings of how bodies go."""
 
@@ -177,10 +202,7 @@ class RuleSet:
         """The verdict where rules match on the request's head."""
         target = asked.target
         redirected = False
-        names: list[str] = []
-        edits: list[HeaderEdits] = []
-        replacements: list[Replacement] = []
-        says: tuple[bool, str] | None = None
+        wanted = Wanted()
         has_body = _has_body(head.framing)
         for rule in applied:
             if rule.answer and not redirected:
@@ -190,35 +212,25 @@ class RuleSet:
                     tail = asked.path if tail is None else tail
                     answer = answer._replace(tail=tail.lstrip("/"))
                 return _answered(rule.name, matched, asked.target, answer)
-            does_something = False
-            if rule.redirect and not redirected:
+            redirects = rule.redirect is not None and not redirected
+            if rule.redirect is not None and redirects:
                 target = _redirected(rule, rule.redirect, asked)
-                redirected = does_something = True
-            part = rule.request
-            if part.changes_fields:
-                edits.append(part.edits)
-                does_something = True
-            if part.replacements and has_body:
-                replacements += part.replacements
-                does_something = True
-            if part.says and says is None and has_body:
-                says = part.says
-                does_something = True
-            if does_something:
-                names.append(rule.name)
-        if replacements:
-            unreadable = _unreadable_request(head, replacements[0].rule)
+                redirected = True
+            if wanted.take(rule.request, has_body, has_body) or redirects:
+                wanted.names.append(rule.name)
+        if wanted.replacements:
+            unreadable = _unreadable_request(head, wanted.replacements[0].rule)
             if unreadable:
-                return _answered(replacements[0].rule, matched, asked.target, unreadable)
-        way = self._way(head, says)
+                return _answered(wanted.replacements[0].rule, matched, asked.target, unreadable)
+        way = self._way(head, wanted.says)
         return RequestVerdict(
-            tuple(names),
+            tuple(wanted.names),
             matched,
             target,
             redirected,
             None,
-            tuple(edits),
-            tuple(replacements),
+            tuple(wanted.edits),
+            tuple(wanted.replacements),
             way,
             _wants_plain(matched),
         )
@@ -232,31 +244,18 @@ class RuleSet:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""
         if not verdict.matched:
             return ResponseVerdict((), (), (), self._way(head, None))
-        names: list[str] = []
-        edits: list[HeaderEdits] = []
-        replacements: list[Replacement] = []
-        says: tuple[bool, str] | None = None
+        wanted = Wanted()
         has_body = _has_body(head.framing)
         # The answer to HEAD, and a 304: what its fields say of a body must hold for the one that GET would give.
         stands_for_one = head.framing.kind is Kind.NONE
         for rule in verdict.matched:
-            if not rule.heads_match(request.headers, head.headers):
-                continue
-            part = rule.response
-            does_something = part.changes_fields
-            if part.changes_fields:
-                edits.append(part.edits)
-            if part.replacements and (has_body or stands_for_one):
-                replacements += part.replacements
-                does_something = True
-            if part.says and says is None and has_body:
-                says = part.says
-                does_something = True
-            if does_something:
-                names.append(rule.name)
+            if rule.heads_match(request.headers, head.headers):
+                if wanted.take(rule.response, has_body, has_body or stands_for_one):
+                    wanted.names.append(rule.name)
+        replacements = tuple(wanted.replacements)
         refused = _unreadable_response(head, replacements[0].rule) if replacements and has_body else None
-        way = self._way(head, says)
-        return ResponseVerdict(tuple(names), tuple(edits), tuple(replacements), way, refused)
+        way = self._way(head, wanted.says)
+        return ResponseVerdict(tuple(wanted.names), tuple(wanted.edits), replacements, way, refused)
 
 
 def _answered(name: str, matched: tuple[Rule, ...], target: Target, answer: Answer) -> RequestVerdict:

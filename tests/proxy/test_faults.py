@@ -487,6 +487,14 @@ class HeadFaultTests(ConversationTestCase):
             outcome="malformed",
         )
 
+    def test_what_is_not_spoken_is_refused_not_called_malformed(self):
+        self.play(
+            client(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n"),
+            client_hears(answer("501 Not Implemented", "CONNECT is not spoken here yet")),
+            origin_connected(0),
+            outcome="refused",
+        )
+
     def test_a_loop_is_refused(self):
         self.play(
             client(b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nVia: 1.1 other, 1.1 proxy\r\n\r\n"),
