@@ -16,7 +16,7 @@ help:
 	@echo "make run      start the proxy on $(CONFIG), in the foreground (CONTROL-C ends it)"
 	@echo "make test     run the tests (TESTS=tests.wire for a part)"
 	@echo "make check    ruff and mypy"
-	@echo "make measure  the figures of ARCHITECTURE.md, measured here (needs nginx, wrk)"
+	@echo "make measure  the figures of bench/README.md, measured here (needs nginx, wrk; CASE=name for one)"
 	@echo "make clean    take away what the other targets made"
 
 run: $(READY)

@@ -70,6 +70,9 @@ class Options(usage.Options):
             self.settings = load(self["config"], self.overrides)
         except ConfigurationError as error:
             raise CannotStart("\n".join(error.lines)) from None
+        problems = [problem for listen in self.settings.listen if (problem := _what_is_wrong_with(listen))]
+        if problems:
+            raise CannotStart("\n".join(f"{self['config']}: listen: {problem}" for problem in problems))
         if self["check"]:
             print(f"{self['config']}: in order")
             raise SystemExit(0)
@@ -99,8 +102,9 @@ class ProxyService(Service):
         for description in self._settings.listen:
             try:
                 endpoint = serverFromString(self._reactor, _with_backlog(description))
-            except (ValueError, TypeError, KeyError) as error:
-                self._refuse(f"listen: {description!r} is not an endpoint: {error}")
+            except Exception as error:
+                # Each kind of endpoint has errors of its own: an IndexError is systemd's way to say it gave no socket.
+                self._refuse(f"listen: {description} can't be had: {error}")
             outcome: list[IListeningPort | Failure] = []
             endpoint.listen(DownstreamFactory(self._proxy)).addBoth(outcome.append)
             if not outcome:
@@ -137,6 +141,18 @@ class ProxyService(Service):
         return None
 
 
+def _what_is_wrong_with(description: str) -> str | None:
+    """What Twisted finds wrong with an endpoint, as far as that can be known before it listens."""
+    if description.startswith("systemd:"):
+        return None
+    try:
+        serverFromString(None, _with_backlog(description))
+    except Exception as error:
+        hint = " (a colon within a value is written \\:)" if description.startswith("tcp6:") else ""
+        return f"expected a Twisted endpoint such as tcp:8080:interface=127.0.0.1, got {description}: {error}{hint}"
+    return None
+
+
 def _raise_file_limit(connections: int) -> None:
     """Let the process have as many files open as `connections` clients and their origins may need, if it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,7 +168,7 @@ def _with_backlog(description: str) -> str:
 
     Twisted's fifty are soon full when clients come by the thousand, and who finds no room tries again after a second.
     """
-    if description.startswith(("tcp:", "tcp6:", "ssl:")) and ":backlog=" not in description:
+    if description.startswith(("tcp:", "tcp6:")) and ":backlog=" not in description:
         return f"{description}:backlog={BACKLOG}"
     return description
 

@@ -29,7 +29,7 @@ _HOST_VALUE = re.compile(rb"[A-Za-z0-9._~-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[
 _REDIRECT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 _REDIRECT_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
 _ENDPOINT = re.compile(r"([a-z][a-z0-9_]*):(?=.)", re.ASCII)
-_PORT_ENDPOINTS = frozenset(("tcp", "tcp6", "ssl"))
+_PORT_ENDPOINTS = frozenset(("tcp", "tcp6"))
 _ENDPOINTS = _PORT_ENDPOINTS | {"unix", "systemd", "haproxy"}
 
 T = TypeVar("T")

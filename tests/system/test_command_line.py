@@ -130,6 +130,22 @@ class BadConfigurationTests(CommandLineCase):
         self.assertIn("tpc:8080", ran.out.decode() + ran.err)
         self.assertNotIn("Traceback", ran.out.decode() + ran.err)
 
+    def test_an_endpoint_that_twisted_does_not_take_is_told_by_check_too(self) -> None:
+        for endpoint in ("tcp6:18487:interface=::1", "tcp:18487:bogus=1", "ssl:18487:privateKey=x.pem"):
+            self.config.write_text(f"listen: '{endpoint}'\n")
+            for more in (["--check"], []):
+                ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml", *more)
+                self.assertEqual((ran.status, ran.out), (1, b""))
+                self.assertIn("listen: expected ", ran.err)
+                self.assertIn(endpoint, ran.err)
+                self.assertEqual(ran.err.count("\n"), 1, ran.err)
+
+    def test_a_socket_that_systemd_does_not_give_is_told_without_a_traceback(self) -> None:
+        self.config.write_text("listen: systemd:domain=INET:index=0\n")
+        ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml")
+        self.assertEqual(ran.status, 1)
+        self.assertNotIn("Traceback", ran.out.decode() + ran.err)
+
 
 class SetTests(CommandLineCase):
     def check(self, *overrides: str) -> Ran:
