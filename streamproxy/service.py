@@ -126,6 +126,8 @@ class ProxyService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._reactor.suggestThreadPoolSize(LOOKUPS)  # type: ignore[attr-defined]
         _raise_file_limit(self._settings.limits.connections)
+        # The connections that are cut when the process ends have their line on the log as well.
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._journal.flush)  # type: ignore[attr-defined]
         # What is here now stays, so that no collection of garbage need look at it again.
         gc.freeze()
         for port in self._ports:
@@ -148,8 +150,7 @@ def _what_is_wrong_with(description: str) -> str | None:
     try:
         serverFromString(None, _with_backlog(description))
     except Exception as error:
-        hint = " (a colon within a value is written \\:)" if description.startswith("tcp6:") else ""
-        return f"expected a Twisted endpoint such as tcp:8080:interface=127.0.0.1, got {description}: {error}{hint}"
+        return f"expected a Twisted endpoint such as tcp:8080:interface=127.0.0.1, got {description}: {error}"
     return None
 
 

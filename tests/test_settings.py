@@ -105,11 +105,11 @@ class OverrideTests(ConfiguredCase):
                 "limits.head=32k",
                 "limits.fields=5",
                 "timeouts.idle=1.5",
-                "listen.1=tcp:9:interface=::1",
+                "listen.1=tcp:9:backlog=5",
             ],
         )
         self.assertEqual((found.stream_large_bodies, found.limits.head, found.limits.fields), (3 << 20, 32768, 5))
-        self.assertEqual((found.timeouts.idle, found.listen), (1.5, ("tcp:1", "tcp:9:interface=::1")))
+        self.assertEqual((found.timeouts.idle, found.listen), (1.5, ("tcp:1", "tcp:9:backlog=5")))
 
     def test_the_last_of_two_wins(self) -> None:
         self.assertEqual(load(self.written(""), ["write_size=1k", "write_size=2k"]).write_size, 2048)

@@ -22,7 +22,7 @@ _NOWHERE = (-1, -1)
 class Replace:
     """A filter that puts one text for another; `pairs` are (find, put), in order of precedence."""
 
-    __slots__ = ("_absent", "_finds", "_found", "_held", "_longest", "_puts", "_starts", "growth")
+    __slots__ = ("_absent", "_finds", "_found", "_held", "_puts", "_starts", "growth")
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         pairs = list(pairs)
@@ -31,7 +31,6 @@ class Replace:
         self._finds = [find for find, _ in pairs]
         self._puts = [put for _, put in pairs]
         self._starts = [find[:1] for find in self._finds]
-        self._longest = max(map(len, self._finds), default=1)
         # How many bytes one byte can become at the most, on the average of a find.
         self.growth = max([1.0, *(len(put) / len(find) for find, put in pairs)])
         self._held = b""

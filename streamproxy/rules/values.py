@@ -30,6 +30,7 @@ _REDIRECT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?
 _REDIRECT_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
 _ENDPOINT = re.compile(r"([a-z][a-z0-9_]*):(?=.)", re.ASCII)
 _PORT_ENDPOINTS = frozenset(("tcp", "tcp6"))
+_ENDPOINT_KEYWORDS = frozenset(("port", "interface", "backlog"))
 _ENDPOINTS = _PORT_ENDPOINTS | {"unix", "systemd", "haproxy"}
 
 T = TypeVar("T")
@@ -270,6 +271,12 @@ def endpoint(value: Any) -> str:
         ports = [part.removeprefix("port=") for part in arguments if "=" not in part or part[:5] == "port="]
         if not ports or not re.fullmatch(r"[0-9]{1,5}", ports[0], re.ASCII) or int(ports[0]) > 65535:
             raise expected(f"{what}, with a port from 0 to 65535")
+        # Keywords stand behind the others; what stands behind a keyword is the rest of a value with a colon in it.
+        keywords = [part.partition("=")[0] for part in arguments if "=" in part]
+        if not set(keywords) <= _ENDPOINT_KEYWORDS:
+            raise expected(f"{what}, with no keywords but port, interface and backlog")
+        if any("=" not in part for part in arguments[len(arguments) - len(keywords) :]):
+            raise expected(f"{what}; a colon within a value is written \\:")
     return value
 
 

@@ -136,9 +136,16 @@ class BadConfigurationTests(CommandLineCase):
             for more in (["--check"], []):
                 ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml", *more)
                 self.assertEqual((ran.status, ran.out), (1, b""))
-                self.assertIn("listen: expected ", ran.err)
+                self.assertIn("rules.yaml:1:9: listen: expected ", ran.err)
                 self.assertIn(endpoint, ran.err)
                 self.assertEqual(ran.err.count("\n"), 1, ran.err)
+
+    def test_an_endpoint_that_only_twisted_knows_to_be_wrong_is_told_without_a_traceback(self) -> None:
+        self.config.write_text("")
+        for endpoint in ("unix:x.sock:bogus=1", "haproxy:tpc:80"):
+            ran = self.twistd("streamproxy", "-c", self.config, "--set", f"listen={endpoint}", "--check")
+            self.assertEqual((ran.status, ran.out, ran.err.count("\n")), (1, b"", 1), ran.err)
+            self.assertIn("listen: expected a Twisted endpoint", ran.err)
 
     def test_a_socket_that_systemd_does_not_give_is_told_without_a_traceback(self) -> None:
         self.config.write_text("listen: systemd:domain=INET:index=0\n")

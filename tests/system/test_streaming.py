@@ -107,6 +107,15 @@ class ResponseTests(StreamingCase):
         (line,) = self.proxy.recorded(1)
         self.assertEqual(line["outcome"], "client-gone")
 
+    def test_a_stream_that_is_cut_because_the_proxy_ends_has_its_line_on_the_log(self) -> None:
+        wire = self.begin_response(b"Content-Type: text/event-stream")
+        wire.send(b"data: one\n\n")
+        self.client.expect(b"data: one\n\n")
+        self.proxy.stop()
+        (line,) = self.proxy.journal()
+        self.assertEqual(line["status"], 200)
+        self.assertIn(line["outcome"], ("client-gone", "origin-gone"))
+
 
 class RequestTests(StreamingCase):
     def answer(self, wire: Wire) -> None:
