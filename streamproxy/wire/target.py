@@ -12,6 +12,7 @@ from streamproxy.wire.message import Origin, Target, WireError
 _HOST = r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9\-._~!$&'()*+,;=]{1,253}))"
 _AUTHORITY = re.compile(_HOST + r"(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([!\x22\x24-.0-\x3e\x40-\x7e]*+)([!\x22\x24-\x7e]*+)")
+_ORIGIN_FORM = re.compile(rb"/[!\x22\x24-\x7e]*+")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -57,3 +58,13 @@ def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
     elif path[0] == "?":
         path = "/" + path
     return Target(origin, path)
+
+
+def parse_origin_form(target: bytes, method: bytes, origin: Origin) -> Target:
+    """The target of a request to `origin` itself: a path, or `*` of OPTIONS (RFC 9112 sections 3.2.1 and 3.2.4).
+
+    The path keeps its bytes. Raises `WireError`.
+    """
+    if _ORIGIN_FORM.fullmatch(target) or (target == b"*" and method == b"OPTIONS"):
+        return Target(origin, target.decode("ascii"))
+    raise WireError("the request target is malformed")

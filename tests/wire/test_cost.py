@@ -15,11 +15,11 @@ from typing import Any, SupportsIndex
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.wire import chunked, fields, framing, headers, http1, target
+from streamproxy.wire import chunked, client_hello, fields, first_bytes, framing, headers, http1, target
 from streamproxy.wire.http1 import MOST_EVENTS, HeadLimits, RequestReader, ResponseReader
 from tests.wire.reading import LIMITS, bytewise, post, read_until_error, requests
 
-MODULES = [chunked, fields, framing, headers, http1, target]
+MODULES = [chunked, client_hello, fields, first_bytes, framing, headers, http1, target]
 # A repeat of no more than so many is no loop.
 FEW = 253
 
