@@ -13,6 +13,8 @@ from streamproxy.rules.verdict import Way
 FORWARDED = "forwarded"
 ANSWERED = "answered"
 REFUSED = "refused"
+TUNNELLED = "tunnelled"
+SWITCHED = "switched"
 CLIENT_GONE = "client-gone"
 ORIGIN_GONE = "origin-gone"
 TIMED_OUT = "timed-out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import secrets
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from streamproxy.journal import Journal, twistd_log
 from streamproxy.proxy.downstream import DownstreamFactory, Proxy
 from streamproxy.proxy.pool import LOOKUPS, Pool
 from streamproxy.settings import ConfigurationError, Settings, load
+from streamproxy.tls.authority import AuthorityError, authority_for
+from streamproxy.tls.contexts import ClientFacing, KeyLog, OriginFacing, TlsError
 
 # Connections that wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
 BACKLOG = 4096
@@ -73,6 +76,10 @@ class Options(usage.Options):
         problems = [problem for listen in self.settings.listen if (problem := _what_is_wrong_with(listen))]
         if problems:
             raise CannotStart("\n".join(f"{self['config']}: listen: {problem}" for problem in problems))
+        try:
+            _origin_facing(self.settings, None)
+        except TlsError as error:
+            raise CannotStart(f"{self['config']}: tls: {error}") from None
         if self["check"]:
             print(f"{self['config']}: in order")
             raise SystemExit(0)
@@ -90,12 +97,17 @@ class ProxyService(Service):
         self._settings = settings
         self._reactor = reactor
         self._ports: list[IListeningPort] = []
-        self._pool = Pool(reactor, settings)
+        try:
+            keylog = _keylog()
+            clients = _client_facing(settings, keylog)
+            self._pool = Pool(reactor, settings, _origin_facing(settings, keylog))
+        except (AuthorityError, TlsError) as error:
+            raise CannotStart(f"streamproxy: {error}") from None
         # A name of its own for each process, so that it knows a request that has been here before, and two
         # proxies in a row don't take each other for a loop.
         via = f"streamproxy-{secrets.token_hex(4)}".encode()
         self._journal = Journal(write_lines, reactor)  # type: ignore[arg-type]
-        self._proxy = Proxy(settings, self._pool, self._journal, reactor, via)  # type: ignore[arg-type]
+        self._proxy = Proxy(settings, self._pool, self._journal, reactor, via, clients)  # type: ignore[arg-type]
 
     def privilegedStartService(self) -> None:
         """Open all listeners, or none: raises `CannotStart` where one can't be had."""
@@ -132,6 +144,21 @@ class ProxyService(Service):
         gc.freeze()
         for port in self._ports:
             log.info("listening on {address}", address=_words(port))
+        self._log_trust()
+
+    def _log_trust(self) -> None:
+        """Say who must trust what, and who isn't verified."""
+        if self._proxy.tls is not None:
+            authority = self._proxy.tls.authority
+            for warning in authority.warnings:
+                log.warn("{warning}", warning=warning)
+            log.info(
+                "intercepting TLS; the CA's fingerprint is {fingerprint} (SHA-256),"
+                " and http://streamproxy.test/ through the proxy tells how to trust it",
+                fingerprint=authority.fingerprint,
+            )
+        for pattern in self._settings.tls.unverified:
+            log.warn("tls.verify_upstream: the certificates of {pattern} are NOT verified", pattern=pattern)
 
     def stopService(self) -> Deferred[object] | None:
         """Stop listening and close what is idle. What is running is cut when the process ends."""
@@ -141,6 +168,38 @@ class ProxyService(Service):
         self._pool.close()
         self._journal.flush()
         return None
+
+
+def _keylog() -> KeyLog | None:
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path:
+        return None
+    log.warn("SSLKEYLOGFILE: the secrets of all TLS connections are written to {path}", path=path)
+    return KeyLog(path)
+
+
+def _client_facing(settings: Settings, keylog: KeyLog | None) -> ClientFacing | None:
+    """What clients are shown; None where nothing is intercepted, and so no authority needed."""
+    tls = settings.tls
+    if not tls.interception.intercept:
+        return None
+    authority = authority_for(settings.state_dir, tls.authority_certificate, tls.authority_key)
+    return ClientFacing(authority, tls.minimum_version, keylog)
+
+
+def _origin_facing(settings: Settings, keylog: KeyLog | None) -> OriginFacing:
+    """What origins are dealt with by, its files read; raises `TlsError`."""
+    tls = settings.tls
+    facing = OriginFacing(
+        verifies=tls.verifies,
+        trusted_ca=tls.trusted_ca,
+        certificate_for=tls.client_certificate_for,
+        certificates=tls.client_certificates,
+        minimum_version=tls.minimum_version,
+        keylog=keylog,
+    )
+    facing.prepare()
+    return facing
 
 
 def _what_is_wrong_with(description: str) -> str | None:

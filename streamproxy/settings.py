@@ -11,7 +11,9 @@ from typing import Any
 
 from streamproxy.rules import schema
 from streamproxy.rules.explain import dotted, known_keys, read_configuration, shown, unknown_key
+from streamproxy.rules.interception import Interception
 from streamproxy.rules.ruleset import RuleSet
+from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED, HostChoices
 from streamproxy.rules.way import Streaming
 from streamproxy.rules.yaml import Document, Path, Place, Problem, YamlError, compose, decoded
 
@@ -44,9 +46,47 @@ class Timeouts:
     """Times in seconds."""
 
     connect: float = 10.0
+    handshake: float = 10.0
     head: float = 30.0
     idle: float = 300.0
     keepalive: float = 75.0
+    tunnel: float = 3600.0
+
+
+@dataclass(frozen=True)
+class TlsSettings:
+    """What is intercepted, who is trusted, and what is shown to whom.
+
+    `trusted_ca` are PEM files beside the system's trust; `authority_certificate` is one with the CA of the user's own
+    (None: the proxy makes one), and `authority_key` that with its key, which may be the same. All paths are absolute.
+    `minimum_version` is "1.2" or "1.3".
+    """
+
+    interception: Interception = field(default_factory=Interception)
+    verification: HostChoices[bool] = VERIFIED
+    client_certificate: HostChoices[str | None] = NO_CERTIFICATE
+    trusted_ca: tuple[str, ...] = ()
+    minimum_version: str = "1.2"
+    authority_certificate: str | None = None
+    authority_key: str | None = None
+
+    def verifies(self, host: str, port: int) -> bool:
+        """Whether an origin must prove who it is; `host` in lower case, IPv6 without brackets."""
+        return self.verification.choose(host, port)
+
+    def client_certificate_for(self, host: str, port: int) -> str | None:
+        """The PEM file (certificate and key) that an origin is shown if it asks for one."""
+        return self.client_certificate.choose(host, port)
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """The patterns of the hosts whose certificates aren't verified, as the user wrote them."""
+        return self.verification.patterns_of(False)
+
+    @property
+    def client_certificates(self) -> tuple[str, ...]:
+        """The PEM files that `client_certificate_for` may give, each once."""
+        return tuple(path for path in self.client_certificate.values if path is not None)
 
 
 def _no_rules() -> RuleSet:
@@ -55,7 +95,10 @@ def _no_rules() -> RuleSet:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the proxy is told; by itself, what holds without a configuration."""
+    """Everything that the proxy is told; by itself, what holds without a configuration.
+
+    `state_dir` is as it was written; None where the place is left to the proxy.
+    """
 
     listen: tuple[str, ...] = (schema.ENDPOINT,)
     write_size: int = 4096
@@ -63,6 +106,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     rules: RuleSet = field(default_factory=_no_rules)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    state_dir: str | None = None
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Settings:
@@ -111,9 +156,29 @@ def _settings(configuration: schema.Configuration) -> Settings:
             connections=limits.connections,
         ),
         timeouts=Timeouts(
-            connect=timeouts.connect, head=timeouts.head, idle=timeouts.idle, keepalive=timeouts.keepalive
+            connect=timeouts.connect,
+            handshake=timeouts.handshake,
+            head=timeouts.head,
+            idle=timeouts.idle,
+            keepalive=timeouts.keepalive,
+            tunnel=timeouts.tunnel,
         ),
         rules=RuleSet(configuration.rules, _streaming(configuration)),
+        tls=_tls(configuration.tls),
+        state_dir=configuration.state_dir,
+    )
+
+
+def _tls(tls: schema.Tls) -> TlsSettings:
+    authority = tls.authority
+    return TlsSettings(
+        interception=Interception(tls.intercept, tls.passthrough, tls.only),
+        verification=tls.verify_upstream,
+        client_certificate=tls.client_certificate,
+        trusted_ca=tls.trusted_ca,
+        minimum_version=tls.minimum_version,
+        authority_certificate=authority.certificate if authority else None,
+        authority_key=(authority.key or authority.certificate) if authority else None,
     )
 
 

@@ -17,10 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.flow import Flow
@@ -28,6 +27,7 @@ from streamproxy.journal import Journal
 from streamproxy.proxy.downstream import DownstreamFactory, Proxy
 from streamproxy.proxy.pool import Pool
 from streamproxy.settings import Settings, load
+from streamproxy.tls.contexts import OriginFacing
 from tests.fakes import TCP, BoundedTransport
 
 VIA = b"proxy"
@@ -42,40 +42,40 @@ def settings_of(text: str = "", *overrides: str) -> Settings:
 
 
 class FakePool(Pool):
-    """A pool whose connections are `BoundedTransport`s; `refuses` and `waits` are what connecting comes to."""
+    """A pool that dials `BoundedTransport`s, kept in `made`, the newest last; TLS to origins is real.
 
-    def __init__(self, clock: Clock, settings: Settings, manner: str = TCP) -> None:
-        super().__init__(clock, settings)
+    `dialled` are the hosts and ports. `refuses` is what dialling fails with; with `waits` it comes to nothing before
+    `let_connect`.
+    """
+
+    def __init__(self, clock: Clock, settings: Settings, manner: str = TCP, tls: OriginFacing | None = None) -> None:
+        super().__init__(clock, settings, tls)
         self.manner = manner
         self.made: list[BoundedTransport] = []
-        self.origins: list[object] = []
+        self.dialled: list[tuple[str, int]] = []
         self.refuses: Exception | None = None
         self.waits = False
         self.waiting: list[tuple[Deferred, object]] = []
 
-    def connect(self, origin):
-        self.origins.append(origin)
+    def dial(self, host, port, make):
+        self.dialled.append((host, port))
         if self.waits:
-            waiting = Deferred()
-            self.waiting.append((waiting, origin))
+            waiting: Deferred = Deferred()
+            self.waiting.append((waiting, make))
             return waiting
-        return self._outcome(origin)
+        return fail(self.refuses) if self.refuses is not None else succeed(self._connected(make))
 
-    def _outcome(self, origin):
-        if self.refuses is not None:
-            made: Deferred = Deferred()
-            made.errback(Failure(self.refuses))
-            return made
-        protocol = self.new_connection(origin)
+    def _connected(self, make):
+        protocol = make()
         self.made.append(BoundedTransport(self.manner).connect(protocol))
-        return succeed(protocol)
+        return protocol
 
     def let_connect(self) -> None:
-        """Carry out the connects that were made to wait."""
+        """Carry out the dialling that was made to wait, but for what has been cancelled."""
         waiting, self.waiting = self.waiting, []
-        for deferred, origin in waiting:
+        for deferred, make in waiting:
             if not deferred.called:
-                self._outcome(origin).chainDeferred(deferred)
+                deferred.callback(self._connected(make))
 
 
 class FakeJournal(Journal):

@@ -1,9 +1,9 @@
 """The rooms of the package: who may import whom, and the form of a file.
 
-The rooms stand on one another: wire; rules and filters on it; stream on those; proxy on all of them; service is the
-front door. Beside them stand three plain modules: flow, the record, which knows the words of the rules; settings,
-which the rules are read into; and journal, which writes flows. Nothing that is below imports what is above, not even
-for its types.
+The rooms stand on one another: wire; rules and filters on it; stream and tls beside each other; proxy on all of them;
+service and command are the front doors. Beside them stand three plain modules: flow, the record, which knows the words
+of the rules; settings, which the rules are read into; and journal, which writes flows. Nothing that is below imports
+what is above, not even for its types.
 """
 
 import ast
@@ -22,11 +22,13 @@ MAY_IMPORT = {
     "rules": {"wire"},
     "filters": {"wire"},
     "stream": {"wire", "rules", "filters"},
+    "tls": {"wire"},
     "flow": {"wire", "rules"},
     "settings": {"wire", "rules"},
     "journal": {"flow"},
-    "proxy": {"wire", "rules", "filters", "stream", "flow", "settings", "journal"},
-    "service": {"wire", "rules", "filters", "stream", "flow", "settings", "journal", "proxy"},
+    "proxy": {"wire", "rules", "filters", "stream", "tls", "flow", "settings", "journal"},
+    "command": {"settings", "tls"},
+    "service": {"wire", "rules", "filters", "stream", "tls", "flow", "settings", "journal", "proxy"},
 }
 # What of Twisted and zope each may import; a name stands for all that is below it.
 OF_TWISTED = {
@@ -35,9 +37,17 @@ OF_TWISTED = {
     "filters": (),
     "flow": (),
     "settings": (),
+    "command": (),
+    "tls": ("twisted.internet", "twisted.protocols.tls", "twisted.python.failure", "zope.interface"),
     "stream": ("twisted.internet.interfaces", "zope.interface"),
     "journal": ("twisted.internet.interfaces", "twisted.logger", "twisted.python.logfile", "zope.interface"),
-    "proxy": ("twisted.internet", "twisted.logger", "twisted.python.failure", "zope.interface"),
+    "proxy": (
+        "twisted.internet",
+        "twisted.logger",
+        "twisted.protocols.tls",
+        "twisted.python.failure",
+        "zope.interface",
+    ),
     "service": ("twisted", "zope.interface"),
 }
 # What none but these may import of others.

@@ -19,8 +19,11 @@ class ReadmeTests(SynchronousTestCase):
         before = os.getcwd()
         self.addCleanup(os.chdir, before)
         os.chdir(folder)
-        (shown,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-        self.assertEqual([rule.name for rule in settings_of(shown).rules.rules], re.findall(r"name: ([\w ]+)", shown))
+        blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+        self.assertEqual(len(blocks), 2)
+        for shown in blocks:
+            names = [rule.name for rule in settings_of(shown).rules.rules]
+            self.assertEqual(names, re.findall(r"name: ([\w ]+)", shown))
 
     def test_its_links_lead_somewhere(self):
         links = re.findall(r"\]\(([^)]+)\)", README)

@@ -36,13 +36,15 @@ class LoadTests(ConfiguredCase):
         self.assertEqual(found.listen, ("tcp:8080:interface=127.0.0.1",))
         self.assertEqual((found.limits, found.timeouts), (default.limits, default.timeouts))
         self.assertEqual((found.write_size, found.stream_large_bodies), (4096, None))
+        self.assertEqual((found.tls, found.state_dir), (default.tls, None))
 
     def test_what_is_written_is_what_is_meant(self) -> None:
         found = load(
             self.written(
                 "listen: [tcp:1, {endpoint: 'tcp:2'}]\nwrite_size: 1k\nstream_large_bodies: 1m\nhold: always\n"
                 "limits: {head: 32k, fields: 9, trailers: 1k, held_body: 2m, body: 1g, connections: 7}\n"
-                "timeouts: {connect: 1, head: 2, idle: 3.5, keepalive: 4}\n"
+                "timeouts: {connect: 1, head: 2, idle: 3.5, keepalive: 4, handshake: 5, tunnel: 6}\n"
+                "state_dir: ./state\n"
             )
         )
         self.assertEqual(found.listen, ("tcp:1", "tcp:2"))
@@ -51,6 +53,7 @@ class LoadTests(ConfiguredCase):
         self.assertEqual((limits.head, limits.fields, limits.trailers), (32768, 9, 1024))
         self.assertEqual((limits.held_body, limits.body, limits.connections), (2 << 20, 1 << 30, 7))
         self.assertEqual((timeouts.connect, timeouts.head, timeouts.idle, timeouts.keepalive), (1, 2, 3.5, 4))
+        self.assertEqual((timeouts.handshake, timeouts.tunnel, found.state_dir), (5, 6, "./state"))
         head = RequestHead(b"POST", b"/", (1, 1), Headers(), CHUNKED)
         way = found.rules.on_request(head, Target(Origin("http", "h", 80), "/")).way
         self.assertEqual((way.how, way.let_go, way.limit), (How.HELD, 1 << 20, 2 << 20))
@@ -152,7 +155,7 @@ class OverrideTests(ConfiguredCase):
             ("rules.0.match.host=*.x", "quote a value that begins with * ("),
             ("rules.0.match.host=[", "did not find expected node content"),
             ("rules=[{block: 1}]", "rules[0].block: expected a status from 400 to 599, or true, got 1"),
-            ("tls.intercept=false", "'intercept' is known, but isn't built yet; leave it out"),
+            ("timeouts.drain=1", "'drain' is known, but isn't built yet; leave it out"),
             ("write_size=\n", None),
             ("hold=\x1b[31m", "control character U+001B isn't allowed here"),
             ("rules.0.redirect_to=http://x/", "a rule can't both block and redirect_to"),
@@ -171,6 +174,106 @@ class OverrideTests(ConfiguredCase):
                 self.assertIn(words, line)
 
 
+class TlsTests(ConfiguredCase):
+    """How `tls` comes to the rest of the program; what may be written in it is told in rules/test_tls_keys."""
+
+    def pem(self, *kinds: str) -> str:
+        return os.path.abspath(
+            self.written("".join(f"-----BEGIN {kind}-----\n-----END {kind}-----\n" for kind in kinds))
+        )
+
+    def test_without_a_configuration_everything_is_intercepted_and_verified(self) -> None:
+        for tls in (Settings().tls, load(self.written("")).tls):
+            self.assertTrue(tls.interception.decide("a.example", 443, None).intercept)
+            self.assertTrue(tls.verifies("a.example", 443))
+            self.assertIsNone(tls.client_certificate_for("a.example", 443))
+            self.assertEqual((tls.unverified, tls.client_certificates, tls.trusted_ca), ((), (), ()))
+            self.assertEqual((tls.authority_certificate, tls.authority_key, tls.minimum_version), (None, None, "1.2"))
+
+    def test_what_is_written_is_what_is_meant(self) -> None:
+        certificate, key, both = (
+            self.pem("CERTIFICATE"),
+            self.pem("PRIVATE KEY"),
+            self.pem("CERTIFICATE", "PRIVATE KEY"),
+        )
+        tls = load(
+            self.written(
+                "tls:\n  passthrough: '*.bank.example'\n  only: [10.0.0.0/8, {regex: dev}]\n"
+                "  verify_upstream: {a.dev.example: true, '*.dev.example': false, '::1': false}\n"
+                f"  trusted_ca: [{certificate}, {both}]\n  minimum_version: 1.3\n"
+                f"  client_certificate: {{'m.example:8443': {both}, '*.m.example': {both}}}\n"
+                f"  authority: {{certificate: {certificate}, key: {key}}}\n"
+            )
+        ).tls
+        self.assertFalse(tls.interception.decide("a.bank.example", 443, None).intercept)
+        self.assertTrue(tls.interception.decide("DEV.example", 443, None).intercept)
+        self.assertTrue(tls.interception.decide("a.example", 443, None, ["10.0.0.1"]).intercept)
+        self.assertFalse(tls.interception.decide("a.example", 443, "b.example", ["11.0.0.1"]).intercept)
+        self.assertEqual([tls.verifies(f"{host}.dev.example", 443) for host in "ab"], [True, False])
+        self.assertEqual((tls.verifies("::1", 443), tls.unverified), (False, ("*.dev.example", "::1")))
+        self.assertEqual((tls.trusted_ca, tls.minimum_version), ((certificate, both), "1.3"))
+        self.assertEqual(tls.client_certificate_for("m.example", 8443), both)
+        self.assertIsNone(tls.client_certificate_for("m.example", 443))
+        self.assertEqual(tls.client_certificates, (both,))
+        self.assertEqual((tls.authority_certificate, tls.authority_key), (certificate, key))
+
+    def test_a_key_that_is_left_out_is_in_the_certificate_s_file(self) -> None:
+        both = self.pem("CERTIFICATE", "EC PRIVATE KEY")
+        tls = load(self.written(f"tls: {{authority: {{certificate: {both}}}, client_certificate: {both}}}")).tls
+        self.assertEqual((tls.authority_certificate, tls.authority_key), (both, both))
+        self.assertEqual((tls.client_certificate_for("any.example", 1), tls.client_certificates), (both, (both,)))
+
+    def test_relative_files_are_taken_from_the_working_directory(self) -> None:
+        path = os.path.relpath(self.pem("CERTIFICATE", "PRIVATE KEY"))
+        tls = load(self.written(f"tls: {{trusted_ca: {path}, client_certificate: {{a: {path}}}}}")).tls
+        self.assertEqual(tls.trusted_ca, (os.path.abspath(path),))
+        self.assertEqual(tls.client_certificates, (os.path.abspath(path),))
+
+    def test_each_key_can_be_set_on_the_command_line(self) -> None:
+        path = self.written("tls: {passthrough: [a.example, b.example]}")
+        tls = load(
+            path,
+            [
+                "tls.passthrough.1=10.0.0.0/8",
+                "tls.verify_upstream={dev.example: false}",
+                "tls.minimum_version=1.3",
+                f"tls.authority.certificate={self.pem('CERTIFICATE', 'PRIVATE KEY')}",
+                f"tls.trusted_ca={self.pem('CERTIFICATE')}",
+            ],
+        ).tls
+        self.assertEqual([each.text for each in tls.interception.passthrough.members], ["a.example", "10.0.0.0/8"])
+        self.assertEqual((tls.unverified, tls.verifies("dev.example", 443)), (("dev.example",), False))
+        self.assertEqual((tls.minimum_version, len(tls.trusted_ca)), ("1.3", 1))
+        self.assertIsNotNone(tls.authority_certificate)
+        self.assertFalse(load(path, ["tls.intercept=false"]).tls.interception.intercept)
+        tls = load(path, ['tls.passthrough=["*.bank.example"]', "tls.only=x.example"]).tls
+        self.assertEqual([each.text for each in tls.interception.passthrough.members], ["*.bank.example"])
+        self.assertEqual([each.text for each in tls.interception.only.members], ["x.example"])
+        found = load(path, ["state_dir=/x", "timeouts.handshake=1.5", "timeouts.tunnel=60"])
+        self.assertEqual((found.state_dir, found.timeouts.handshake, found.timeouts.tunnel), ("/x", 1.5, 60))
+
+    def test_each_mistake_on_the_command_line_is_told_in_its_words(self) -> None:
+        named = "verification can be turned off for named hosts only: verify_upstream: {dev.example: false}"
+        meaningless = "nothing is intercepted where intercept is false, so 'only' has no meaning"
+        table = [
+            ("tls.verify_upstream=false", named),
+            ("tls.verify_upstream={'*': false}", f"tls.verify_upstream['*']: {named}"),
+            ("tls.verify_upstream={a/b: false}", "expected a host such as *.example.com, got 'a/b'"),
+            ("tls.passthrough=10.0.0.1/8", "expected a range such as 10.0.0.0/8, got '10.0.0.1/8'"),
+            ("tls.passthrough=[a, 10.*]", "expected an address such as 192.0.2.7, or a range such as 10.0.0.0/8, got"),
+            ("tls.minimum_version=1.1", "TLS 1.2 is the least"),
+            ("tls.trusted_ca=none.pem", f"{os.path.abspath('none.pem')} can't be read: No such file or directory"),
+            ("tls.intercpt=false", "tls: unknown key 'intercpt'; did you mean 'intercept'?"),
+            ("tls.verify_upstream.dev=1", "tls.verify_upstream is true, so nothing can be set inside it"),
+            ("tls.only=a", meaningless),
+        ]
+        path = self.written("tls: {intercept: false, verify_upstream: true}")
+        for override, words in table:
+            (line,) = self.lines(path, override)
+            self.assertTrue(line.startswith(f"--set {override}: "), line)
+            self.assertIn(words, line)
+
+
 class WorkedExampleTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.addCleanup(os.chdir, os.getcwd())
@@ -178,7 +281,7 @@ class WorkedExampleTests(SynchronousTestCase):
 
     def test_every_example_loads(self) -> None:
         examples = sorted(ROOT.glob("conf/*.yaml"))
-        self.assertGreaterEqual(len(examples), 4)
+        self.assertGreaterEqual(len(examples), 5)
         for path in examples:
             self.assertTrue(load(str(path)).rules.rules, path)
 
@@ -192,5 +295,6 @@ class WorkedExampleTests(SynchronousTestCase):
     def test_the_file_to_start_on_says_what_holds_without_it(self) -> None:
         found, default = load("conf/rules.yaml"), Settings()
         self.assertEqual((found.limits, found.timeouts), (default.limits, default.timeouts))
+        self.assertEqual((found.tls, found.state_dir), (default.tls, default.state_dir))
         self.assertEqual(found.write_size, default.write_size)
         self.assertEqual(found.rules.streaming, default.rules.streaming)

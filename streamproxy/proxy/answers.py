@@ -8,9 +8,12 @@ from typing import BinaryIO, NamedTuple
 from twisted.internet import error
 from twisted.python.failure import Failure
 
+from streamproxy.flow import ORIGIN_GONE, REFUSED, TIMED_OUT
 from streamproxy.proxy.files import NotServed, open_served
 from streamproxy.proxy.heads import reason_phrase
+from streamproxy.proxy.route import Route
 from streamproxy.rules.verdict import Answer
+from streamproxy.tls.reasons import HandshakeFailed
 from streamproxy.wire.headers import Field, Headers
 from streamproxy.wire.http1 import request_head_bytes, response_head_bytes
 from streamproxy.wire.message import Origin, RequestHead
@@ -95,15 +98,20 @@ def expects_continue(head: RequestHead) -> bool:
     return b"expect" in head.headers and head.version >= (1, 1) and head.headers.tokens(b"expect") == [b"100-continue"]
 
 
-def why_not_connected(failure: Failure, origin: Origin) -> tuple[int, str]:
-    """The status and the words for a connection that could not be made."""
-    where = origin.netloc
+def why_not_connected(failure: Failure, route: Route) -> tuple[str, int, str]:
+    """The outcome, the status and the words for a connection that could not be made."""
+    host = route.host
+    where = Origin(route.origin.scheme, host, route.origin.port).netloc
+    failed = failure.value
+    if isinstance(failed, HandshakeFailed):
+        outcome = REFUSED if failed.untrusted else TIMED_OUT if failed.status == 504 else ORIGIN_GONE
+        return outcome, failed.status, failed.why
     if failure.check(error.DNSLookupError, ValueError):
-        return 502, f"no address was found for {origin.host}"
+        return ORIGIN_GONE, 502, f"no address was found for {host}"
     if failure.check(error.ConnectionRefusedError):
-        return 502, f"{where} refused the connection"
+        return ORIGIN_GONE, 502, f"{where} refused the connection"
     if failure.check(error.TimeoutError, error.TCPTimedOutError):
-        return 504, f"connecting to {where} took too long"
+        return TIMED_OUT, 504, f"connecting to {where} took too long"
     if failure.check(error.NoRouteError):
-        return 502, f"there is no route to {where}"
-    return 502, f"could not connect to {where}"
+        return ORIGIN_GONE, 502, f"there is no route to {where}"
+    return ORIGIN_GONE, 502, f"could not connect to {where}"

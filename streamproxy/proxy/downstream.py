@@ -1,7 +1,8 @@
 """A client's connection: its transport, and the layer that its bytes are given to.
 
-What the bytes mean is the layer's (`http1.py`). This owns what holds for any layer: pausing, closing in its three
-ways, and the count of connections.
+What the bytes mean is the layer's (`http1.py`, `opening.py`, `tunnel.py`, `intercept.py`). This owns what holds for
+any layer: pausing, closing in its three ways, and the count of connections. Inside TLS there is another of these, on
+the TLS as its transport; the outer one then hands on bytes, and no more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReact
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.flow import Flow
 from streamproxy.proxy.http1 import Http1Layer
+from streamproxy.proxy.trust_page import TrustPage
 from streamproxy.proxy.upstream import LAST_WORDS
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
@@ -24,7 +27,9 @@ from streamproxy.stream.valve import Valve
 if TYPE_CHECKING:
     from streamproxy.journal import Journal
     from streamproxy.proxy.pool import Pool
+    from streamproxy.proxy.route import Route
     from streamproxy.settings import Settings
+    from streamproxy.tls.contexts import ClientFacing
 
 # A client that is still sending when it has been answered is read for so long, and no more than so much, so that it
 # comes to read the answer: closing at once would reset the connection under it (RFC 9112 section 9.6).
@@ -37,55 +42,99 @@ class Layer(Protocol):
 
     def data_received(self, data: bytes) -> None: ...
     def read_ended(self) -> None: ...
-    def connection_lost(self) -> None: ...
+    def connection_lost(self, reason: Failure) -> None: ...
 
 
 class Proxy:
-    """What all connections of one proxy share. `via` is its name in Via fields, by which it knows itself."""
+    """What all connections of one proxy share.
 
-    def __init__(self, settings: Settings, pool: Pool, journal: Journal, clock: IReactorTime, via: bytes) -> None:
+    `via` is its name in Via fields, by which it knows itself. `tls` is what it shows to clients, None where it can't
+    intercept anything.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        journal: Journal,
+        clock: IReactorTime,
+        via: bytes,
+        tls: ClientFacing | None = None,
+    ) -> None:
         self.settings = settings
         self.pool = pool
         self.journal = journal
         self.clock = clock
         self.via = via
+        self.tls = tls
+        self.trust_page = TrustPage(None if tls is None else tls.authority)
         self.connections: set[DownstreamProtocol] = set()
         self.exchanges = 0
+
+    def new_flow(self, client: str, method: str = "-", url: str = "-") -> Flow:
+        """The record of an exchange that begins now."""
+        self.exchanges += 1
+        return Flow(f"{self.exchanges:x}", self.clock.seconds(), client, method, url)
 
 
 @implementer(IHalfCloseableProtocol)
 class DownstreamProtocol(protocol.Protocol):
-    """One client's connection. `client` is its address as the log shows it."""
+    """One client's connection. `client` is its address as the log shows it.
+
+    `route` is the way to the one origin that can be spoken to on it, where it is inside a tunnel; None where the client
+    knows that it speaks to a proxy. `outer` is the connection that this one's TLS is spoken on, if it is inside of one.
+    """
 
     transport: IStreamTransport
     valve: Valve
     sink: Sink
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, route: Route | None = None, outer: DownstreamProtocol | None = None) -> None:
         self.proxy = proxy
+        self.route = route
         self.deadline = Deadline(proxy.clock)
-        self.client = "-"
+        self.client: str = "-" if outer is None else outer.client
         # Bytes of wire that the client has sent.
         self.received = 0
         # The client has ended its side; it may still be reading.
-        self.half_closed = False
+        self.half_closed: bool = False
         self.closing = False
         self.lost = False
+        self._is_inner = outer is not None
         self._discarded: int | None = None
         self._layer: Layer | None = None
 
     def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
+        layer = self.speak_http()
+        if self._is_inner:
+            return
+        self.transport.setTcpNoDelay(True)
         peer = self.transport.getPeer()
         host = getattr(peer, "host", None)
         self.client = "-" if host is None else f"{host}:{peer.port}"
         self.proxy.connections.add(self)
-        layer = Http1Layer(self)
-        self._layer = layer
         if len(self.proxy.connections) > self.proxy.settings.limits.connections:
             layer.refuse_connection()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether this is inside TLS."""
+        return ISSLTransport.providedBy(self.transport)
+
+    def speak_http(self, accounted: int = 0) -> Http1Layer:
+        """Read what comes from now on as HTTP/1; so many bytes of what has come were something else."""
+        self._layer = layer = Http1Layer(self, accounted)
+        return layer
+
+    def inside_tls(self, route: Route | None) -> DownstreamProtocol:
+        """What stands inside the TLS that is spoken on this connection, in a tunnel that `route` leads through."""
+        return DownstreamProtocol(self.proxy, route, self)
+
+    def switch(self, layer: Layer) -> None:
+        """Give what comes from now on to `layer`."""
+        self._layer = layer
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -115,7 +164,7 @@ class DownstreamProtocol(protocol.Protocol):
         self.deadline.cancel()
         layer, self._layer = self._layer, None
         if layer is not None:
-            layer.connection_lost()
+            layer.connection_lost(reason)
 
     def close(self, patience: float | None = None) -> None:
         """Send what is written, then close; with a client that doesn't read it for `patience` seconds at the most.
@@ -128,11 +177,17 @@ class DownstreamProtocol(protocol.Protocol):
             self.deadline.set(self.proxy.settings.timeouts.idle if patience is None else patience, self.abort)
             self.transport.loseConnection()
 
+    def half_close(self) -> None:
+        """There is no more to send; the client may go on. Not over TLS."""
+        if not self.lost:
+            self.sink.release()
+            self.transport.loseWriteConnection()
+
     def linger(self) -> None:
         """Close, but let the client, who is still sending, read what was written first."""
         if self.lost or self.closing:
             return
-        if self.half_closed or ISSLTransport.providedBy(self.transport):
+        if self.half_closed or self.is_secure:
             # Over TLS there is no half-close.
             self.close()
             return

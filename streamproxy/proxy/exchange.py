@@ -14,30 +14,22 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from streamproxy.flow import (
-    ANSWERED,
-    CLIENT_GONE,
-    FAILED,
-    FORWARDED,
-    MALFORMED,
-    ORIGIN_GONE,
-    REFUSED,
-    TIMED_OUT,
-    Flow,
-)
+from streamproxy.flow import ANSWERED, CLIENT_GONE, FAILED, FORWARDED, MALFORMED, ORIGIN_GONE, REFUSED, TIMED_OUT
 from streamproxy.proxy import answers, heads
 from streamproxy.proxy.faults import ON_FAULT, Action, Request, Response
 from streamproxy.proxy.link import OriginLink
 from streamproxy.proxy.reply import OwnReply
+from streamproxy.proxy.route import direct
 from streamproxy.proxy.stalls import Culprit, culprit, still_since
 from streamproxy.proxy.target import decide_target
+from streamproxy.proxy.trust_page import HOST as TRUST_PAGE
 from streamproxy.rules.verdict import Answer, How, RequestVerdict, ResponseVerdict
 from streamproxy.stream.body import BodyPath, BodyTooLarge
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.headers import NO_HEADERS
-from streamproxy.wire.message import NO_BODY, BodyEvent, End, Event, Kind, Origin, RequestHead, ResponseHead, WireError
+from streamproxy.wire.message import NO_BODY, BodyEvent, End, Event, Kind, RequestHead, ResponseHead, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
@@ -80,11 +72,8 @@ class Exchange:
         self._response_pump: Pump | None = None
         self._response_flushed = False
         self._sent_before = connection.sink.sent
-        proxy.exchanges += 1
         self._progress = self._seconds()
-        self.flow = Flow(f"{proxy.exchanges:x}", self._progress, connection.client)
-        self.flow.method = head.method.decode("ascii")
-        self.flow.url = head.target.decode("ascii")
+        self.flow = proxy.new_flow(connection.client, head.method.decode("ascii"), head.target.decode("ascii"))
         connection.deadline.set(self._settings.timeouts.idle, self._idle)
 
     # The request
@@ -94,13 +83,17 @@ class Exchange:
         head = self._head
         if events and type(events[-1]) is End:
             self._request = Request.RECEIVED
+        route = self._connection.route
         try:
-            target, host = decide_target(head, self._proxy.via)
+            target, host, alias = decide_target(head, self._proxy.via, None if route is None else route.origin)
         except WireError as error:
             self.fail(MALFORMED if error.status == 400 else REFUSED, error.reason, error.status)
             return
         self.flow.url = target.url
-        self._verdict = verdict = self._settings.rules.on_request(head, target)
+        if target.origin.host == TRUST_PAGE:
+            self._answer(self._proxy.trust_page.answer(target.path, head.method), ANSWERED)
+            return
+        self._verdict = verdict = self._settings.rules.on_request(head, target, alias)
         self.flow.rules.extend(verdict.rules)
         if verdict.answer is not None:
             self._answer(verdict.answer, REFUSED if verdict.answer.refusal else ANSWERED)
@@ -112,6 +105,7 @@ class Exchange:
             self.fail(REFUSED, "the request's body is too large", 413)
             return
         self._host = verdict.target.origin.netloc.encode("ascii") if verdict.redirected else host
+        self._route = direct(verdict.target.origin) if route is None or verdict.redirected else route
         self.flow.request.goes(verdict.way)
         self._request_pump = self._new_pump(self._connection.valve, self._request_was_flushed)
         self._request_path = BodyPath(self._request_pump, verdict, head.framing, self._most, self._begin_request)
@@ -121,7 +115,7 @@ class Exchange:
                 self._continued = True
                 self._connection.sink.write(answers.CONTINUE)
         else:
-            self._open_link(verdict.target.origin)
+            self._open_link()
         if not self._deaf:
             self._feed_request(self._request_path, events)
 
@@ -136,11 +130,11 @@ class Exchange:
     def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
         if not self._guarded_feed(path, events, "request", 413):
             return
-        if path.begun and self._link is None and not self._over and self._verdict is not None:
-            self._open_link(self._verdict.target.origin)
+        if path.begun and self._link is None and not self._over:
+            self._open_link()
 
-    def _open_link(self, origin: Origin) -> None:
-        self._link = OriginLink(self, self._proxy.pool, origin, self.flow)
+    def _open_link(self) -> None:
+        self._link = OriginLink(self, self._proxy.pool, self._route, self.flow)
         self._link.open()
 
     def _begin_request(self, length: int | None) -> tuple[bytes, BodyWriter]:

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.python.failure import Failure
+
 from streamproxy.flow import CLIENT_GONE, MALFORMED, REFUSED, TIMED_OUT
 from streamproxy.proxy.exchange import NOT_A_REQUEST, Exchange
+from streamproxy.proxy.intercept import SecureListener
+from streamproxy.proxy.opening import Opening
 from streamproxy.wire.http1 import HeadLimits, RequestReader
 from streamproxy.wire.message import BodyEvent, RequestHead, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
 
+# The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
+TLS_BEGINS = b"\x16"
 # Requests of one client that are answered within one turn, before others get theirs.
 MOST_IN_A_TURN = 8
 
 
 class Http1Layer:
-    """Reads requests from `connection` and gives each to an `Exchange`."""
+    """Reads requests from `connection` and gives each to an `Exchange`; a CONNECT ends that (`opening.py`).
 
-    def __init__(self, connection: DownstreamProtocol) -> None:
+    `accounted`: the bytes of the connection that were another layer's.
+    """
+
+    def __init__(self, connection: DownstreamProtocol, accounted: int = 0) -> None:
         self._connection = connection
         self._proxy = connection.proxy
         limits = self._proxy.settings.limits
@@ -31,7 +40,7 @@ class Http1Layer:
         self.reader = RequestReader(HeadLimits(limits.head, limits.fields, limits.trailers))
         self._exchange: Exchange | None = None
         # Bytes of wire that belong to exchanges which are over.
-        self._accounted = 0
+        self._accounted = accounted
         self._taking = False
         self._scheduled = False
         self._head_begun = False
@@ -46,7 +55,10 @@ class Http1Layer:
                 events = reader.feed(data)
             except WireError as error:
                 self._taking = False
-                self._malformed(error)
+                if data[:1] == TLS_BEGINS and self._is_new_proxy_client(data):
+                    SecureListener(connection, data)
+                else:
+                    self._malformed(error)
                 return
             if events:
                 body: list[BodyEvent] = events  # type: ignore[assignment]
@@ -56,6 +68,10 @@ class Http1Layer:
                     head = events[0]
                     assert type(head) is RequestHead
                     self._head_begun = False
+                    if head.method == b"CONNECT":
+                        self._taking = False
+                        Opening(connection, head, reader.take_waiting(), self._accounted)
+                        return
                     self._exchange = Exchange(connection, self, head)
                     self._exchange.begin(body[1:])
             elif self._exchange is None and not self._head_begun and not reader.between:
@@ -72,6 +88,12 @@ class Http1Layer:
             self._take_a_turn()
         elif reader.ended and reader.waiting and self._exchange is not None:
             connection.valve.close("next request")
+
+    def _is_new_proxy_client(self, data: bytes) -> bool:
+        """Whether these are the first bytes of a client that takes this for a proxy, and may be spoken to by TLS."""
+        connection = self._connection
+        first = self._exchange is None and connection.received == len(data)
+        return first and connection.route is None and not connection.is_secure and self._proxy.tls is not None
 
     def _take_a_turn(self) -> None:
         if not self._scheduled:
@@ -133,7 +155,7 @@ class Http1Layer:
         elif not self.reader.ended:
             self._exchange.fail(CLIENT_GONE, "the client ended its side inside its request", 400)
 
-    def connection_lost(self) -> None:
+    def connection_lost(self, reason: Failure) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()

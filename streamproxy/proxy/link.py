@@ -11,13 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from streamproxy.flow import FAILED, ORIGIN_GONE, REFUSED, TIMED_OUT, Flow
+from streamproxy.flow import FAILED, Flow
 from streamproxy.proxy import answers
-from streamproxy.wire.message import Origin
 
 if TYPE_CHECKING:
     from streamproxy.proxy.exchange import Exchange
     from streamproxy.proxy.pool import Pool
+    from streamproxy.proxy.route import Route
     from streamproxy.proxy.upstream import UpstreamConnection
 
 IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
@@ -25,15 +25,15 @@ log = Logger()
 
 
 class OriginLink:
-    """The connection to `origin` that `exchange` uses: tells it by `origin_connected`, or by `fail`.
+    """The connection to an origin by `route` that `exchange` uses: tells it by `origin_connected`, or by `fail`.
 
     Bytes of wire are counted into `flow`, over all the connections that it took.
     """
 
-    def __init__(self, exchange: Exchange, pool: Pool, origin: Origin, flow: Flow) -> None:
+    def __init__(self, exchange: Exchange, pool: Pool, route: Route, flow: Flow) -> None:
         self._exchange = exchange
         self._pool = pool
-        self._origin = origin
+        self._route = route
         self._flow = flow
         self._connecting: Deferred[UpstreamConnection] | None = None
         self._retried = False
@@ -43,15 +43,12 @@ class OriginLink:
 
     def open(self) -> None:
         """Get a connection: an idle one if there is one, else a new one."""
-        if self._origin.scheme != "http":
-            self._exchange.fail(REFUSED, "https is not spoken to origins yet", 501)
-            return
         # A second try isn't left to another connection that may have gone the way of the first.
-        idle = None if self._retried else self._pool.take(self._origin)
+        idle = None if self._retried else self._pool.take(self._route)
         if idle is not None:
             self._use(idle)
             return
-        self._connecting = connecting = self._pool.connect(self._origin)
+        self._connecting = connecting = self._pool.connect(self._route)
         connecting.addCallbacks(self._use, self._failed)
         connecting.addErrback(self._broken)
 
@@ -65,8 +62,8 @@ class OriginLink:
     def _failed(self, failure: Failure) -> None:
         self._connecting = None
         if not failure.check(CancelledError):
-            status, why = answers.why_not_connected(failure, self._origin)
-            self._exchange.fail(TIMED_OUT if status == 504 else ORIGIN_GONE, why, status)
+            outcome, status, why = answers.why_not_connected(failure, self._route)
+            self._exchange.fail(outcome, why, status)
 
     def _broken(self, failure: Failure) -> None:
         log.failure("exchange {id}", failure=failure, id=self._flow.id)

@@ -5,6 +5,7 @@ Which connection an exchange gets, and what becomes of it afterwards, is the poo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
@@ -18,12 +19,14 @@ from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
+from streamproxy.tls.reasons import why_origin_broke_off
 from streamproxy.wire.http1 import HeadLimits, ResponseReader
-from streamproxy.wire.message import Origin, WireError
+from streamproxy.wire.message import WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.exchange import Exchange
     from streamproxy.proxy.pool import Pool
+    from streamproxy.proxy.route import Route
 
 # How long what is already written may take to leave once a connection is given up, in seconds.
 LAST_WORDS = 10
@@ -33,20 +36,22 @@ TURN = "turn"
 
 @implementer(IHalfCloseableProtocol)
 class UpstreamConnection(Protocol):
-    """One HTTP/1 connection to `origin`, in use by one exchange at a time or idle in `pool`."""
+    """One HTTP/1 connection by `route`, in use by one exchange at a time or idle in `pool`."""
 
     transport: IStreamTransport
     valve: Valve
     sink: Sink
 
-    def __init__(self, origin: Origin, pool: Pool, clock: IReactorTime, limits: HeadLimits) -> None:
-        self.origin = origin
+    def __init__(self, route: Route, pool: Pool, clock: IReactorTime, limits: HeadLimits) -> None:
+        self.route = route
         self.reader = ResponseReader(limits)
         self.deadline = Deadline(clock)
         # False once it can't carry another exchange.
         self.reusable = True
         # It has carried an exchange before.
         self.used = False
+        # Called when it has for the first time.
+        self.remember: Callable[[], None] | None = None
         # The origin has said something in the exchange that is under way.
         self.heard = False
         self._pool = pool
@@ -74,6 +79,9 @@ class UpstreamConnection(Protocol):
         self.used = True
         if self._lost:
             return
+        if self.remember is not None:
+            self.remember()
+            self.remember = None
         # Whatever stands behind a response that has ended was never asked for.
         if self.reusable and self.reader.ended and not self.reader.waiting:
             self._pool.give(self)
@@ -159,11 +167,11 @@ class UpstreamConnection(Protocol):
         if self._lost:
             self._gone()
 
-    def _gone(self) -> None:
+    def _gone(self, why: str | None = None) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             where = "without a response" if self.reader.between else "inside its response"
-            exchange.origin_gone(f"the origin closed the connection {where}")
+            exchange.origin_gone(why or f"the origin closed the connection {where}")
 
     def writeConnectionLost(self) -> None:
         pass
@@ -176,7 +184,7 @@ class UpstreamConnection(Protocol):
         self.deadline.cancel()
         self._pool.forget(self)
         if not reason.check(ConnectionDone):
-            self._gone()
+            self._gone(why_origin_broke_off(reason, self.route.origin.host))
         elif self.reader.more:
             # Over TLS an end in order comes in this way, and may come while there is more to read.
             self._eof_waits = True

@@ -123,11 +123,10 @@ def _in_words(detail: dict[str, Any], document: Document) -> tuple[Path, str, bo
     """(path, words, whether the place is the key's) of one error of pydantic's."""
     kind = detail["type"]
     told = detail.get("ctx", {})
-    path: Path = detail["loc"]
+    path: Path = detail["loc"] + tuple(told.get("below", ()))
     at_key = bool(path) and path[-1] == "[key]"
     if at_key:
         path = path[:-1]
-    path += tuple(told.get("below", ()))
     value = _value_at(document.data, path, detail.get("input")) if not at_key else path[-1]
     got = f", got {shown(value)}"
     if kind == "expected":
@@ -153,6 +152,8 @@ def _last_key(path: Path) -> str:
 
 def _value_at(data: Any, path: Path, default: Any) -> Any:
     for part in path:
+        if isinstance(data, str):  # the only one of what might be a list of texts
+            return default
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
@@ -164,7 +165,7 @@ def _problem(document: Document, path: Path, words: str, at_key: bool) -> Proble
     """The problem at the nearest place that is known; an unknown key isn't part of the path shown."""
     place = document.key_places.get(path) if at_key else None
     shown_path = path
-    if words.startswith("unknown key") or (place and _is_header_name(path)):
+    if words.startswith("unknown key") or (place and _is_a_name(path)):
         shown_path = path[:-1]
     while path and path not in document.places and place is None:
         path = path[:-1]
@@ -174,8 +175,9 @@ def _problem(document: Document, path: Path, words: str, at_key: bool) -> Proble
     return Problem(place, words if not where or place.path == shown_path else f"{where}: {words}")
 
 
-def _is_header_name(path: Path) -> bool:
-    return path[-2:-1] in (("set",), ("add",), ("headers",), ("header",))
+def _is_a_name(path: Path) -> bool:
+    """Whether the last key of a path is the user's own: a header's name, or a pattern of hosts."""
+    return path[-2:-1] in (("set",), ("add",), ("headers",), ("header",), ("verify_upstream",), ("client_certificate",))
 
 
 def _contradictions(data: dict[str, Any], document: Document) -> Iterator[tuple[Path, str]]:
@@ -184,6 +186,9 @@ def _contradictions(data: dict[str, Any], document: Document) -> Iterator[tuple[
         if isinstance(listener, dict) and listener.get("to") is not None:
             if listener.get("mode") in (None, "forward"):
                 yield ("listen", index, "to"), "'to' has no meaning in mode forward"
+    tls = data.get("tls")
+    if isinstance(tls, dict) and tls.get("intercept") is False and tls.get("only"):
+        yield ("tls", "only"), "nothing is intercepted where intercept is false, so 'only' has no meaning"
     rules = data.get("rules")
     names: dict[str, Path] = {}
     for index, rule in enumerate(rules if isinstance(rules, list) else []):

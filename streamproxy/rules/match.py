@@ -127,8 +127,7 @@ class HostPatterns:
             return True
         if not self._with_port:
             return False
-        texts = (f"[{form}]:{port}" if ":" in form else f"{form}:{port}" for form in forms)
-        return self._with_port.find(texts) is not None
+        return self._with_port.find(_with_port(forms, port)) is not None
 
 
 class HostPattern(NamedTuple):
@@ -137,6 +136,16 @@ class HostPattern(NamedTuple):
     pattern: Pattern
     has_port: bool = False
     exact: str | None = None
+
+    def matches(self, host: str, port: int) -> bool:
+        """Whether this one matches; where there are many, `HostPatterns` is for them."""
+        forms = host_forms(host)
+        texts = _with_port(forms, port) if self.has_port else forms
+        return any(self.pattern.match(text) for text in texts)
+
+
+def _with_port(forms: Iterable[str], port: int) -> Iterable[str]:
+    return (f"[{form}]:{port}" if ":" in form else f"{form}:{port}" for form in forms)
 
 
 class Asked:
@@ -150,7 +159,7 @@ class Asked:
         self.path = path
         self.query = mark + query
         self._paths: tuple[str, ...] | None = None
-        self._urls: tuple[list[str], list[int]] | None = None
+        self._urls: list[str] | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -161,26 +170,46 @@ class Asked:
 
     @property
     def urls(self) -> list[str]:
-        return self._url_forms()[0]
+        if self._urls is None:
+            self._urls = self._urls_at(self.target.origin)
+        return self._urls
+
+    def _urls_at(self, origin: Origin) -> list[str]:
+        scheme, host, port = origin
+        paths = ("", "/") if self.path == "*" else self.paths  # "http://h/*" means it, too
+        queries = query_forms(self.query)
+        urls: list[str] = []
+        for form in host_forms(host):
+            start = f"{scheme}://{Origin(scheme, form, port).netloc}"
+            for path in paths:
+                for query in queries:
+                    urls.append(f"{start}{path}{query}")
+        return urls
 
     def query_begins(self, index: int) -> int:
         """Where the query begins (or the text ends) in the URL form with this index."""
-        return self._url_forms()[1][index]
+        queries = query_forms(self.query)
+        return len(self.urls[index]) - len(queries[index % len(queries)])
 
-    def _url_forms(self) -> tuple[list[str], list[int]]:
+    def is_as_it_came(self, index: int) -> bool:
+        """Whether path and query in the URL form with this index are the client's own: each host's first are."""
+        paths = 2 if self.path == "*" else len(self.paths)
+        return index % (paths * len(query_forms(self.query))) == 0
+
+
+class AskedOfEither(Asked):
+    """What was asked for of one of two origins, and no telling of which."""
+
+    __slots__ = ("_alias",)
+
+    def __init__(self, target: Target, alias: Origin) -> None:
+        super().__init__(target)
+        self._alias = alias
+
+    @property
+    def urls(self) -> list[str]:
         if self._urls is None:
-            scheme, host, port = self.target.origin
-            paths = ("", "/") if self.path == "*" else self.paths  # "http://h/*" means it, too
-            queries = query_forms(self.query)
-            urls: list[str] = []
-            begins: list[int] = []
-            for form in host_forms(host):
-                start = f"{scheme}://{Origin(scheme, form, port).netloc}"
-                for path in paths:
-                    for query in queries:
-                        urls.append(f"{start}{path}{query}")
-                        begins.append(len(start) + len(path))
-            self._urls = (urls, begins)
+            self._urls = self._urls_at(self.target.origin) + self._urls_at(self._alias)
         return self._urls
 
 

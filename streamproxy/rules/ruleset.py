@@ -12,8 +12,9 @@ import functools
 from collections.abc import Iterable
 
 from streamproxy.rules import schema
-from streamproxy.rules.match import Asked, content_type_holds, header_holds, host_forms
-from streamproxy.rules.paths import fit_for_url, within
+from streamproxy.rules.match import Asked, AskedOfEither, host_forms
+from streamproxy.rules.paths import within
+from streamproxy.rules.rule import TEXT, Part, Rule
 from streamproxy.rules.values import Redirect
 from streamproxy.rules.verdict import (
     Answer,
@@ -24,106 +25,10 @@ from streamproxy.rules.verdict import (
     Way,
 )
 from streamproxy.rules.way import ANSWERED_HERE, NO_BODY_TO_MOVE, Streaming, body_way, shown_token
-from streamproxy.wire.headers import Field, Headers
-from streamproxy.wire.message import Framing, Kind, RequestHead, ResponseHead, Target
+from streamproxy.wire.headers import Headers
+from streamproxy.wire.message import Framing, Kind, Origin, RequestHead, ResponseHead, Target
 
-_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 _PARTS = b"multipart/byteranges"
-
-
-class Part:
-    """What one rule does to one of the two messages."""
-
-    __slots__ = ("changes_fields", "edits", "is_idle", "replacements", "says")
-
-    def __init__(self, name: str, changes: schema.Changes) -> None:
-        headers = changes.headers
-        self.edits = HeaderEdits(
-            remove=tuple(field.lower().encode() for field in headers.remove),
-            set=tuple((field.encode(), value) for field, value in headers.set.items()),
-            add=tuple((field.encode(), value) for field, values in headers.add.items() for value in values),
-        )
-        self.changes_fields = self.edits != HeaderEdits()
-        self.replacements = tuple(
-            Replacement(each.find, each.put, name) for each in changes.replace if each.find is not None
-        )
-        self.says = None if changes.stream is None else (changes.stream, f"rule {name}")
-        self.is_idle = not (self.changes_fields or self.replacements or self.says)
-
-
-class Rule:
-    """One rule, made ready to be held against heads."""
-
-    __slots__ = (
-        "_content_types",
-        "_headers",
-        "_methods",
-        "_paths",
-        "_urls",
-        "answer",
-        "folder",
-        "hosts",
-        "name",
-        "redirect",
-        "request",
-        "response",
-    )
-
-    def __init__(self, name: str, rule: schema.Rule) -> None:
-        self.name = name
-        match = rule.match
-        self.hosts = match.host
-        self._methods = match.method
-        self._paths = match.path
-        self._urls = match.url
-        self._headers = tuple((field.lower().encode(), test) for field, test in match.header.items())
-        self._content_types = match.content_type
-        self.request = Part(name, rule.request)
-        self.response = Part(name, rule.response)
-        self.redirect: Redirect | None = rule.redirect_to
-        self.answer = _answer(name, rule)
-        self.folder = self.answer is not None and self.answer.file is not None and self.answer.file.is_dir()
-
-    def __repr__(self) -> str:
-        return f"<Rule {self.name!r}>"
-
-    def holds_for(self, method: str, asked: Asked) -> bool:
-        """Whether method, path and URL match; the host is known to."""
-        return (
-            (not self._methods or self._methods.matches(method))
-            and (not self._paths or self._paths.find(asked.paths) is not None)
-            and (not self._urls or self._urls.find(asked.urls) is not None)
-        )
-
-    def heads_match(self, *heads: Headers) -> bool:
-        """Whether header and content_type match: the request's head alone, or either of both messages'."""
-        if self._content_types and not content_type_holds(self._content_types, *heads):
-            return False
-        return all(header_holds(name, test, *heads) for name, test in self._headers)
-
-    def may_match_response(self, request: Headers) -> bool:
-        """Whether a response may make `heads_match`; only a field that must be absent can rule that out."""
-        return not any(test is False and name in request for name, test in self._headers)
-
-    def path_tail(self, asked: Asked) -> str | None:
-        """What the trailing `*` of the path pattern stood for."""
-        found = self._paths.find(asked.paths) if self._paths else None
-        if found is None or found.tail is None:
-            return None
-        tail = found.text[found.tail :]
-        return tail if found.form == 0 else fit_for_url(tail)
-
-    def url_tail(self, asked: Asked) -> str | None:
-        """What the trailing `*` of the URL pattern stood for, as far as that lies in the URL's path."""
-        found = self._urls.find(asked.urls) if self._urls else None
-        if found is None or found.tail is None:
-            return None
-        query_begins = asked.query_begins(found.form)
-        path_begins = found.text.find("/", found.text.find("://") + 3)
-        if not path_begins < found.tail <= query_begins:
-            return None
-        tail = found.text[found.tail : query_begins]
-        return tail if found.form == 0 else fit_for_url(tail)
 
 
 class Wanted:
@@ -167,6 +72,8 @@ class RuleSet:
                 self._by_host.setdefault(host, []).append(index)
         # Which rules' hosts match depends on the host alone, so it's found once for it, not at each request.
         self._rules_for = functools.lru_cache(maxsize=1024)(self._find_rules_for)
+        self._rules_for_either = functools.lru_cache(maxsize=1024)(self._find_rules_for_either)
+        self._deciding_at = functools.lru_cache(maxsize=1024)(self._find_deciding_at)
 
     def _find_rules_for(self, host: str, port: int) -> tuple[Rule, ...]:
         indexes = {index for form in host_forms(host) for index in self._by_host.get(form, ())}
@@ -176,13 +83,24 @@ class RuleSet:
                 indexes.add(index)
         return tuple(self.rules[index] for index in sorted(indexes))
 
-    def on_request(self, head: RequestHead, target: Target) -> RequestVerdict:
-        """What the rules say about a request's head. `target` is what the client asked for."""
+    def _find_rules_for_either(self, one: Origin, other: Origin) -> tuple[Rule, ...]:
+        found = {*self._rules_for(one.host, one.port), *self._rules_for(other.host, other.port)}
+        return tuple(rule for rule in self.rules if rule in found)
+
+    def on_request(self, head: RequestHead, target: Target, alias: Origin | None = None) -> RequestVerdict:
+        """What the rules say about a request's head. `target` is what the client asked for.
+
+        `alias` is for a request within an intercepted tunnel whose Host field names another origin than the tunnel
+        goes to: conditions on host and URL hold if they do for either, as the origin may answer for both.
+        """
         matched: list[Rule] = []
         applied: list[Rule] = []
-        rules = self._rules_for(target.origin.host, target.origin.port)
+        rules = self.rules
         if rules:
-            asked = Asked(target)
+            _, host, port = target.origin
+            rules = self._rules_for(host, port) if alias is None else self._rules_for_either(target.origin, alias)
+        if rules:
+            asked = Asked(target) if alias is None else AskedOfEither(target, alias)
             method = head.method.decode("latin-1").upper()
             for rule in rules:
                 if not rule.holds_for(method, asked):
@@ -240,6 +158,40 @@ class RuleSet:
             return NO_BODY_TO_MOVE
         return body_way(head.framing, head.headers.lines(b"content-type"), says, self.streaming)
 
+    def on_connect(self, head: RequestHead, origin: Origin, opaque: bool) -> tuple[str, Answer] | None:
+        """The name and answer of the rule that refuses a CONNECT to `origin`, of which host and port count; or None.
+
+        A `block` rule does so if it holds for everything there: it has no conditions on path (`*` and `/*` aside),
+        header or content_type; none on method, or one that CONNECT meets; and of its URL patterns, if it has any,
+        one covers the whole origin, as `https://host/*` does. (Of a `regex` that can't be told.) A rule that is
+        written for CONNECT, by its method, may look at the CONNECT's header fields. `respond` and `redirect_to`
+        are for the requests within: the 2xx of a CONNECT is no answer, but the tunnel's beginning.
+
+        Rules count in their order. One that blocks, answers or redirects some of what may be asked for within the
+        tunnel ends the search, as it might have decided first; what is blocked behind it is blocked within. Where
+        nobody will look into the tunnel (`opaque`), such a rule can't be carried out, and the search goes on.
+        """
+        for rule, may_block in self._deciding_at(origin.host, origin.port):
+            if may_block and rule.answer is not None and rule.connect_matches(head.headers):
+                return rule.name, rule.answer
+            if not opaque and not rule.is_for_connect_alone:
+                return None
+        return None
+
+    def _find_deciding_at(self, host: str, port: int) -> tuple[tuple[Rule, bool], ...]:
+        """The rules that may decide what becomes of requests to an origin, and whether each may block all of them."""
+        origin = Origin("https", host, port)
+        return tuple(
+            (rule, rule.may_block_all_of(origin))
+            for rule in self._rules_for(host, port)
+            if rule.decides and rule.may_speak_of(origin)
+        )
+
+    def has_rules_for(self, host: str, port: int) -> bool:
+        """Whether a rule may apply to some request to a host, http or https."""
+        origin = Origin("https", host, port)
+        return any(rule.may_speak_of(origin) and not rule.is_for_connect_alone for rule in self._rules_for(host, port))
+
     def on_response(self, verdict: RequestVerdict, request: RequestHead, head: ResponseHead) -> ResponseVerdict:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""
         if not verdict.matched:
@@ -271,23 +223,6 @@ def _wants_plain(matched: Iterable[Rule]) -> bool:
     return any(rule.response.replacements for rule in matched)
 
 
-def _answer(name: str, rule: schema.Rule) -> Answer | None:
-    if rule.block is not None:
-        text = f"Blocked by rule {name!r}.\n"
-        return Answer(rule.block, (_TEXT,), text.encode(), refusal=True)
-    respond = rule.respond
-    if respond is None:
-        return None
-    fields: list[Field] = [(field.encode(), value) for field, values in respond.headers.items() for value in values]
-    if respond.file is not None:
-        return Answer(respond.status, tuple(fields), file=respond.file)
-    if not respond.text:
-        return Answer(respond.status, tuple(fields))
-    if not any(field.lower() == b"content-type" for field, _ in fields):
-        fields.append(_TEXT)
-    return Answer(respond.status, tuple(fields), respond.text.encode())
-
-
 def _redirected(rule: Rule, redirect: Redirect, asked: Asked) -> Target:
     if asked.path == "*":  # of the server as a whole: there is no path to put anything behind
         return Target(redirect.origin, "*")
@@ -312,10 +247,10 @@ def _unreadable_request(head: RequestHead, rule: str) -> Answer | None:
     coding = _coding(head.headers)
     if coding is not None:
         text = f"Rule {rule!r} can't read Content-Encoding {coding}.\n"
-        return Answer(415, (_TEXT, (b"Accept-Encoding", b"identity")), text.encode(), refusal=True)
+        return Answer(415, (TEXT, (b"Accept-Encoding", b"identity")), text.encode(), refusal=True)
     if b"content-range" in head.headers:
         text = f"Rule {rule!r} can't read a part of a body (Content-Range).\n"
-        return Answer(415, (_TEXT,), text.encode(), refusal=True)
+        return Answer(415, (TEXT,), text.encode(), refusal=True)
     return None
 
 

@@ -1,18 +1,20 @@
 """The keys of a configuration, as models: what may be written, what is read of it, what it is left out for.
 
-Single values are read in `values`; an error is put into words in `explain`. A key marked `Unbuilt` is part of
-the interface with nothing behind it yet; to build it, take the mark away. Here nothing is decided about a
-message: see `ruleset`.
+Single values are read in `values` and `tls_values`; an error is put into words in `explain`. A key marked
+`Unbuilt` is part of the interface with nothing behind it yet; to build it, take the mark away. Here nothing is
+decided about a message: see `ruleset`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from streamproxy.rules import values
+from streamproxy.rules import tls_values, values
+from streamproxy.rules.interception import Destinations
 from streamproxy.rules.match import HostPatterns, Patterns, type_pattern
+from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED
 from streamproxy.rules.values import Boolean, Line, Seconds, Size, Unbuilt, count, one_of, one_or_many, size
 
 STREAMED_TYPES = (
@@ -54,12 +56,28 @@ class Listener(Section):
     to: Annotated[Line | None, Unbuilt()] = None
 
 
+class Authority(Section):
+    """A CA of the user's own. `key` None: it stands in the certificate's file, too."""
+
+    certificate: tls_values.CertificateFile
+    key: tls_values.KeyFile | None = None
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        if self.key is None:
+            tls_values.key(self.certificate, "certificate")
+        return self
+
+
 class Tls(Section):
-    intercept: Annotated[Boolean, Unbuilt(True)] = True
-    passthrough: Annotated[Lines, Unbuilt(())] = ()
-    only: Annotated[Lines, Unbuilt(())] = ()
-    verify_upstream: Annotated[Boolean, Unbuilt(True)] = True
-    trusted_ca: Annotated[Lines, Unbuilt(())] = ()
+    intercept: Boolean = True
+    passthrough: tls_values.DestinationList = Destinations()
+    only: tls_values.DestinationList = Destinations()
+    verify_upstream: tls_values.Verification = VERIFIED
+    trusted_ca: Annotated[tuple[tls_values.CertificateFile, ...], OneOrMany] = ()
+    minimum_version: tls_values.MinimumVersion = "1.2"
+    client_certificate: tls_values.ClientCertificates = NO_CERTIFICATE
+    authority: Authority | None = None
 
 
 class Limits(Section):
@@ -76,10 +94,11 @@ class Limits(Section):
 
 class Timeouts(Section):
     connect: Seconds = 10.0
-    handshake: Annotated[Seconds, Unbuilt(10.0)] = 10.0
+    handshake: Seconds = 10.0
     head: Seconds = 30.0
     idle: Seconds = 300.0
     keepalive: Seconds = 75.0
+    tunnel: Seconds = 3600.0
     drain: Annotated[Seconds, Unbuilt(30.0)] = 30.0
 
 
@@ -166,7 +185,7 @@ class Configuration(Section):
         tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], BeforeValidator(values.at_least_one)
     ] = (Listener(endpoint=ENDPOINT),)
     admin: Annotated[values.Endpoint | None, Unbuilt(ADMIN_ENDPOINT)] = ADMIN_ENDPOINT
-    state_dir: Annotated[Line | None, Unbuilt()] = None
+    state_dir: Line | None = None
     stream_large_bodies: Size | None = None
     stream_websockets: Annotated[Boolean, Unbuilt(False)] = False
     stream_content_types: values.StreamedTypes = Patterns(type_pattern(kind) for kind in STREAMED_TYPES)

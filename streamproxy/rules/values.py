@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from streamproxy.rules import match, paths
 from streamproxy.rules.yaml import Whole
 from streamproxy.wire.message import Origin
+from streamproxy.wire.target import DEFAULT_PORTS
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([bkmgt]?)", re.ASCII | re.IGNORECASE)
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -289,25 +290,24 @@ class Redirect(NamedTuple):
 
 
 def redirect(value: Any) -> Redirect:
-    """An absolute http URL."""
+    """An absolute URL, http or https."""
     what = "an absolute URL such as http://new.example/"
     parts = _REDIRECT.fullmatch(value) if isinstance(value, str) else None
     if not parts or parts[5] or _CONTROL.search(value) or " " in value or "\\" in value:
         raise expected(what)
     scheme, netloc, path, query, _ = parts.groups()
-    if scheme.lower() == "https":
-        raise refused("redirect_to an https URL is known, but isn't built yet; leave it out")
+    scheme = scheme.lower()
     host = _REDIRECT_HOST.fullmatch(netloc)
-    port = int(host[2]) if host and host[2] else 80
-    if scheme.lower() != "http" or not host or not 1 <= port <= 65535:
+    port = int(host[2]) if host and host[2] else DEFAULT_PORTS.get(scheme, 0)
+    if scheme not in DEFAULT_PORTS or not host or not 1 <= port <= 65535:
         raise expected(what)
-    origin = Origin("http", host[1].strip("[]").lower(), port)
+    origin = Origin(scheme, host[1].strip("[]").lower(), port)
     escaped = [paths.escaped_text(part or "") for part in (path or "/", query)]
     return Redirect(origin, *escaped)
 
 
-def _each(value: Any, read: Callable[[str], T], flags: re.RegexFlag) -> list[T | match.Pattern]:
-    """One pattern or a list of them; `flags` are for regular expressions."""
+def each_pattern(value: Any, read: Callable[[str], T], flags: re.RegexFlag) -> list[T | match.Pattern]:
+    """Read one pattern or a list of them; `flags` are for regular expressions, which come as they are."""
     many = isinstance(value, list)
     if many and not value:
         raise expected("a pattern")
@@ -333,15 +333,15 @@ def _each(value: Any, read: Callable[[str], T], flags: re.RegexFlag) -> list[T |
 
 def patterns(read: Callable[[str], match.Pattern], flags: re.RegexFlag = re.NOFLAG) -> PlainValidator:
     """A reader of patterns of one kind."""
-    return PlainValidator(lambda value: match.Patterns(_each(value, read, flags)))
+    return PlainValidator(lambda value: match.Patterns(each_pattern(value, read, flags)))
 
 
 def _streamed_types(value: Any) -> match.Patterns:
-    return match.Patterns(() if value == [] else _each(value, match.type_pattern, re.IGNORECASE))
+    return match.Patterns(() if value == [] else each_pattern(value, match.type_pattern, re.IGNORECASE))
 
 
 def _host_patterns(value: Any) -> match.HostPatterns:
-    read = _each(value, match.host_pattern, re.IGNORECASE)
+    read = each_pattern(value, match.host_pattern, re.IGNORECASE)
     return match.HostPatterns(
         found if isinstance(found, match.HostPattern) else match.HostPattern(found) for found in read
     )
@@ -351,7 +351,7 @@ def header_test(value: Any) -> match.Patterns | bool:
     """What a field's lines are held against: patterns, or whether it is there at all."""
     if isinstance(value, bool):
         return value
-    return match.Patterns(_each(value, match.value_pattern, re.NOFLAG))
+    return match.Patterns(each_pattern(value, match.value_pattern, re.NOFLAG))
 
 
 Line = Annotated[str, PlainValidator(line)]

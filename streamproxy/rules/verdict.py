@@ -10,7 +10,7 @@ from streamproxy.wire.headers import Field
 from streamproxy.wire.message import Target
 
 if TYPE_CHECKING:
-    from streamproxy.rules.ruleset import Rule
+    from streamproxy.rules.rule import Rule
 
 
 class How(enum.Enum):

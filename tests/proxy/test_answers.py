@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.proxy import answers
 from streamproxy.proxy.answers import expects_continue, explain, prepare, to_last_hop, why_not_connected
+from streamproxy.proxy.route import direct
 from streamproxy.rules.verdict import Answer
+from streamproxy.tls.reasons import HandshakeFailed
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import NO_BODY, Origin, RequestHead
 
@@ -140,16 +142,19 @@ class ExpectTests(SynchronousTestCase):
 
 class NotConnectedTests(SynchronousTestCase):
     def test_status_and_words(self):
-        origin = Origin("http", "a.example", 81)
-        for raised, status, words in (
-            (error.DNSLookupError("x"), 502, "no address was found for a.example"),
-            (ValueError("invalid hostname"), 502, "no address was found for a.example"),
-            (error.ConnectionRefusedError(), 502, "a.example:81 refused the connection"),
-            (error.TimeoutError(), 504, "connecting to a.example:81 took too long"),
-            (error.TCPTimedOutError(), 504, "connecting to a.example:81 took too long"),
-            (error.NoRouteError(), 502, "there is no route to a.example:81"),
-            (error.ConnectError(), 502, "could not connect to a.example:81"),
-            (CancelledError(), 502, "could not connect to a.example:81"),
-            (RuntimeError("/secret"), 502, "could not connect to a.example:81"),
+        route = direct(Origin("http", "a.example", 81))
+        for raised, outcome, status, words in (
+            (error.DNSLookupError("x"), "origin-gone", 502, "no address was found for a.example"),
+            (ValueError("invalid hostname"), "origin-gone", 502, "no address was found for a.example"),
+            (error.ConnectionRefusedError(), "origin-gone", 502, "a.example:81 refused the connection"),
+            (error.TimeoutError(), "timed-out", 504, "connecting to a.example:81 took too long"),
+            (error.TCPTimedOutError(), "timed-out", 504, "connecting to a.example:81 took too long"),
+            (error.NoRouteError(), "origin-gone", 502, "there is no route to a.example:81"),
+            (error.ConnectError(), "origin-gone", 502, "could not connect to a.example:81"),
+            (CancelledError(), "origin-gone", 502, "could not connect to a.example:81"),
+            (HandshakeFailed("words"), "origin-gone", 502, "words"),
+            (HandshakeFailed("words", status=504), "timed-out", 504, "words"),
+            (HandshakeFailed("words", untrusted=True), "refused", 502, "words"),
+            (RuntimeError("/secret"), "origin-gone", 502, "could not connect to a.example:81"),
         ):
-            self.assertEqual(why_not_connected(Failure(raised), origin), (status, words), raised)
+            self.assertEqual(why_not_connected(Failure(raised), route), (outcome, status, words), raised)

@@ -383,8 +383,8 @@ class HeadFaultTests(ConversationTestCase):
 
     def test_what_is_not_spoken_is_refused_not_called_malformed(self):
         self.play(
-            client(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n"),
-            client_hears(answer("501 Not Implemented", "CONNECT is not spoken here yet")),
+            client(b"GET ftp://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+            client_hears(answer("501 Not Implemented", "the target's scheme is not http or https")),
             origin_connected(0),
             outcome="refused",
         )

@@ -5,14 +5,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.proxy import pool as pool_module
 from streamproxy.proxy.pool import Pool
+from streamproxy.proxy.route import Route, direct
 from streamproxy.proxy.upstream import UpstreamConnection
 from streamproxy.settings import Settings
 from streamproxy.wire.message import Origin
 from tests.conversation import Stage, settings_of
 from tests.fakes import BoundedTransport
 
-A = Origin("http", "192.0.2.1", 80)
-B = Origin("http", "192.0.2.2", 80)
+A = direct(Origin("http", "192.0.2.1", 80))
+B = direct(Origin("http", "192.0.2.2", 80))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -23,13 +24,13 @@ class PoolTestCase(SynchronousTestCase):
         self.pool = Pool(self.reactor, self.settings)
         self.made: list[BoundedTransport] = []
 
-    def connection(self, origin: Origin = A) -> UpstreamConnection:
-        connection = self.pool.new_connection(origin)
+    def connection(self, route: Route = A) -> UpstreamConnection:
+        connection = self.pool.new_connection(route)
         self.made.append(BoundedTransport().connect(connection))
         return connection
 
-    def idle(self, origin: Origin = A) -> UpstreamConnection:
-        connection = self.connection(origin)
+    def idle(self, route: Route = A) -> UpstreamConnection:
+        connection = self.connection(route)
         self.pool.give(connection)
         return connection
 
@@ -44,9 +45,11 @@ class HandingOutTests(PoolTestCase):
         first, second, third = self.idle(), self.idle(), self.idle()
         self.assertEqual([self.pool.take(A) for _ in range(4)], [third, second, first, None])
 
-    def test_each_origin_has_its_own(self):
+    def test_each_origin_and_each_way_to_it_has_its_own(self):
         a = self.idle(A)
-        for other in (B, A._replace(port=81), A._replace(scheme="https"), A._replace(host="192.0.2.10")):
+        origin = A.origin
+        others = (origin._replace(port=81), origin._replace(scheme="https"), origin._replace(host="192.0.2.10"))
+        for other in (B, *map(direct, others), Route(origin, "192.0.2.10")):
             self.assertIsNone(self.pool.take(other))
         self.assertIs(self.pool.take(A), a)
 
@@ -151,8 +154,8 @@ class TimeTests(PoolTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_closing_closes_all_and_leaves_no_delayed_call(self):
-        for origin in (A, A, B):
-            self.idle(origin)
+        for route in (A, A, B):
+            self.idle(route)
         self.pool.close()
         self.assertEqual(self.closed(), [True] * 3)
         self.assertEqual(len(self.pool), 0)
@@ -182,5 +185,5 @@ class ConnectingTests(PoolTestCase):
         protocol.makeConnection(BoundedTransport())
         connection = self.successResultOf(connecting)
         self.assertIsInstance(connection, UpstreamConnection)
-        self.assertEqual((connection.origin, len(self.pool)), (A, 0))
+        self.assertEqual((connection.route, len(self.pool)), (A, 0))
         self.assertEqual(self.reactor.tcpClients[0][3], self.settings.timeouts.connect)

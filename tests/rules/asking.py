@@ -43,9 +43,10 @@ def response(status: int = 200, fields: dict[str, str] | None = None, framing: F
 
 
 def target(url: str) -> Target:
-    netloc, slash, path = url.removeprefix("http://").partition("/")
+    scheme, _, rest = url.partition("://")
+    netloc, slash, path = rest.partition("/")
     host, _, port = netloc.partition(":")
-    return Target(Origin("http", host, int(port or 80)), slash + path)
+    return Target(Origin(scheme, host, int(port or {"http": 80, "https": 443}[scheme])), slash + path)
 
 
 def ask(set_: RuleSet, url: str = "http://h.example/", head: RequestHead | None = None) -> RequestVerdict:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.rules.explain import dotted, read_configuration, shown
+from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED
 from streamproxy.rules.yaml import YamlError, compose
 from streamproxy.wire.message import Origin
 from tests.rules.reading import errors, read
@@ -24,7 +25,12 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual((limits.held_body, limits.body, limits.connections), (8 << 20, None, 10000))
         self.assertEqual((limits.websocket_message, limits.capture, limits.memory), (16 << 20, 65536, 256 << 20))
         self.assertEqual((timeouts.connect, timeouts.handshake, timeouts.head), (10, 10, 30))
-        self.assertEqual((timeouts.idle, timeouts.keepalive, timeouts.drain), (300, 75, 30))
+        self.assertEqual((timeouts.idle, timeouts.keepalive, timeouts.tunnel, timeouts.drain), (300, 75, 3600, 30))
+        self.assertIsNone(found.state_dir)
+        tls = found.tls
+        self.assertEqual((tls.intercept, tls.passthrough.members, tls.only.members), (True, (), ()))
+        self.assertEqual((tls.verify_upstream, tls.client_certificate), (VERIFIED, NO_CERTIFICATE))
+        self.assertEqual((tls.trusted_ca, tls.minimum_version, tls.authority), ((), "1.2", None))
         self.assertEqual(
             [pattern.text for pattern in found.stream_content_types.patterns],
             ["text/event-stream", "application/x-ndjson", "application/grpc*", "multipart/x-mixed-replace"],
@@ -38,11 +44,9 @@ class DefaultTests(SynchronousTestCase):
     def test_an_unbuilt_key_may_have_its_default_written_out(self) -> None:
         text = """
             admin: tcp:8081:interface=127.0.0.1
-            state_dir: null
             stream_websockets: false
-            tls: {intercept: true, passthrough: [], only: [], verify_upstream: true, trusted_ca: []}
             limits: {websocket_message: 16m, capture: 64k, memory: 256m}
-            timeouts: {handshake: 10, drain: 30.0}
+            timeouts: {drain: 30.0}
             access: {allow: [], htpasswd: null}
             scripts: []
             rules: [{block: 403, response: {events: null, pace: null}}]
@@ -108,11 +112,10 @@ class ErrorTests(SynchronousTestCase):
                 ],
             ),
             ("admin: tcp:1", [f"1:1: admin: 'admin' {unbuilt}"]),
-            ("state_dir: /x", [f"1:1: state_dir: 'state_dir' {unbuilt}"]),
+            ("state_dir: ''", ["1:12: state_dir: expected text of one line, got ''"]),
+            ("state_dir: [x]", ["1:12: state_dir: expected text, got a list"]),
             ("stream_websockets: true", [f"1:1: stream_websockets: 'stream_websockets' {unbuilt}"]),
             ("stream_websockets: on", ["1:20: stream_websockets: expected true or false, got 'on'"]),
-            ("tls: {intercept: false}", [f"1:7: tls.intercept: 'intercept' {unbuilt}"]),
-            ("tls: {only: '*.x'}", [f"1:7: tls.only: 'only' {unbuilt}"]),
             ("limits: {memory: 1m}", [f"1:10: limits.memory: 'memory' {unbuilt}"]),
             ("timeouts: {drain: 3}", [f"1:12: timeouts.drain: 'drain' {unbuilt}"]),
             ("access: {allow: [x]}", [f"1:10: access.allow: 'allow' {unbuilt}"]),
@@ -136,6 +139,8 @@ class ErrorTests(SynchronousTestCase):
             ("timeouts: {idle: .inf}", ["1:18: timeouts.idle: expected a number of seconds above 0, got inf"]),
             ("timeouts: {idle: .nan}", ["1:18: timeouts.idle: expected a number of seconds above 0, got nan"]),
             ("timeouts: {idle: true}", ["1:18: timeouts.idle: expected a number of seconds above 0, got true"]),
+            ("timeouts: {handshake: 0}", ["1:23: timeouts.handshake: expected a number of seconds above 0, got 0"]),
+            ("timeouts: {tunnel: -1}", ["1:20: timeouts.tunnel: expected a number of seconds above 0, got -1"]),
             ("timeouts: {idle: 5s}", ["1:18: timeouts.idle: expected a number of seconds above 0, got '5s'"]),
             ("rules: {}", ["1:8: rules: expected a list, got an empty mapping"]),
             ("rules: [block]", ["1:9: rules[0]: expected a mapping, got 'block'"]),
@@ -182,6 +187,10 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(found.redirect_to, (Origin("http", "new.example", 8080), "/%C3%BC/", "?q"))
         (found,) = read("rules: [{redirect_to: 'http://[::1]'}]").rules
         self.assertEqual(found.redirect_to, (Origin("http", "::1", 80), "/", ""))
+        (found,) = read("rules: [{redirect_to: 'https://a.example/x'}]").rules
+        self.assertEqual(found.redirect_to, (Origin("https", "a.example", 443), "/x", ""))
+        (found,) = read("rules: [{redirect_to: 'HTTPS://a.example:80/'}]").rules
+        self.assertEqual(found.redirect_to, (Origin("https", "a.example", 80), "/", ""))
 
     def test_endpoints_of_every_kind_pass(self) -> None:
         others = ("unix:/run/x.sock", "systemd:domain=INET:index=0", "haproxy:tcp:80")
@@ -223,6 +232,7 @@ class WordsTests(SynchronousTestCase):
 WORDS = """
     listen endpoint rules name match host path url header request response headers set add remove replace find
     with block respond status text redirect_to limits head timeouts idle tls hold stream Host A
+    intercept passthrough only verify_upstream trusted_ca minimum_version client_certificate authority certificate key
 """
 KEYS = st.sampled_from(WORDS.split())
 SCALARS = st.sampled_from(["1", "x", "true", "", "'*'", "64k", "403", "'http://h/'", ".nan", "-1", "'/*'", '"\\n"'])

@@ -113,14 +113,14 @@ class BadConfigurationTests(CommandLineCase):
         self.assertRegex(ran.err, r"\Arules\.yaml:2:1: [^\n]*hold[^\n]*\n\Z")
 
     def test_a_capability_that_is_not_built_yet(self) -> None:
-        self.config.write_text("tls: {intercept: false}\nscripts: [a.py]\n")
+        self.config.write_text("limits: {memory: 1m}\nscripts: [a.py]\n")
         self.assert_refused(
-            "rules.yaml:1:7: tls.intercept: 'intercept' is known, but isn't built yet; leave it out",
+            "rules.yaml:1:10: limits.memory: 'memory' is known, but isn't built yet; leave it out",
             "rules.yaml:2:1: scripts: 'scripts' is known, but isn't built yet; leave it out",
         )
 
     def test_a_capability_that_is_not_built_yet_may_stand_at_its_default(self) -> None:
-        self.config.write_text("tls: {intercept: true}\nscripts: []\naccess: null\nstream_websockets: false\n")
+        self.config.write_text("timeouts: {drain: 30}\nscripts: []\naccess: null\nstream_websockets: false\n")
         self.assertEqual(self.twistd("streamproxy", "-c", "rules.yaml", "--check"), (0, b"rules.yaml: in order\n", ""))
 
     def test_an_endpoint_of_no_known_kind(self) -> None:
@@ -167,11 +167,11 @@ class SetTests(CommandLineCase):
     def test_what_is_wrong_with_each_is_told(self) -> None:
         self.config.write_text("")
         self.assert_errors(
-            self.check("limits.hed=32k", "hold=sometimes", "hold", "tls.intercept=false", "timeouts.idle.x=1"),
+            self.check("limits.hed=32k", "hold=sometimes", "hold", "timeouts.drain=5", "timeouts.idle.x=1"),
             "--set limits.hed=32k: limits: unknown key 'hed'; did you mean 'head'?",
             "--set hold=sometimes: expected needed or always, got 'sometimes'",
             "--set hold: expected KEY=VALUE",
-            "--set tls.intercept=false: 'intercept' is known, but isn't built yet; leave it out",
+            "--set timeouts.drain=5: 'drain' is known, but isn't built yet; leave it out",
             "--set timeouts.idle.x=1: timeouts.idle: expected a number of seconds above 0, got a mapping",
         )
 

@@ -1,0 +1,370 @@
+"""From a CONNECT to what is spoken in its tunnel (RFC 9110 section 9.3.6).
+
+A target that no rule will ever look into is connected to at once, and the client is told what comes of it. For any
+other the client is told to go on, and its first bytes decide: TLS is intercepted, relayed or refused as its server name
+and protocols and the rules say; HTTP is read as HTTP; anything else is relayed. Where the client says nothing the
+origin is given the chance to speak first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, REFUSED, SWITCHED, TIMED_OUT
+from streamproxy.proxy import answers
+from streamproxy.proxy.intercept import Interception
+from streamproxy.proxy.lookups import Address
+from streamproxy.proxy.route import Route
+from streamproxy.proxy.target import is_loop
+from streamproxy.proxy.trust_page import HOST as TRUST_PAGE
+from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
+from streamproxy.rules.interception import Decision
+from streamproxy.rules.verdict import Answer
+from streamproxy.tls.contexts import PROTOCOLS
+from streamproxy.wire.client_hello import ClientHello, read_client_hello
+from streamproxy.wire.first_bytes import Speech, first_bytes
+from streamproxy.wire.message import Origin, RequestHead, WireError
+from streamproxy.wire.target import parse_authority
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.downstream import DownstreamProtocol
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+# How long the origin waits for a client to say something before it may speak first, in seconds.
+SILENCE = 0.3
+# A client that has said so much without it being known what it is isn't asked for more before it is.
+MOST_SAID = 1 << 17
+# TLS alerts, each a record of its own (RFC 8446 sections 5.1 and 6.2).
+ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
+NO_APPLICATION_PROTOCOL = bytes([21, 3, 3, 0, 2, 2, 120])
+DECIDING = "deciding"
+log = Logger()
+
+
+class Opening:
+    """The layer of `connection` from the CONNECT `head` on; `said` are the bytes that came behind it."""
+
+    def __init__(self, connection: DownstreamProtocol, head: RequestHead, said: bytes, accounted: int) -> None:
+        self._connection = connection
+        self._proxy = proxy = connection.proxy
+        self._head = head
+        self._said = said
+        self._accounted = accounted
+        self._sent_before = connection.sink.sent
+        self.flow = proxy.new_flow(connection.client, "CONNECT", head.target.decode("ascii"))
+        self._established = False
+        self._relaying = False
+        self._recorded = False
+        self._addresses: tuple[str, ...] = ()
+        self._forget_lookup: Callable[[], None] | None = None
+        self._dialling: Deferred[Protocol] | None = None
+        self._end: TunnelEnd | None = None
+        self._silence: IDelayedCall | None = None
+        connection.switch(self)
+        connection.deadline.set(proxy.settings.timeouts.head, self._too_slow)
+        try:
+            self._target = self._decide_target()
+        except WireError as error:
+            self._refuse(answers.explain(error.status, error.reason), MALFORMED, error.reason)
+            return
+        host = self._target.host
+        if host != TRUST_PAGE and proxy.settings.tls.interception.needs_addresses(host):
+            connection.valve.close(DECIDING)
+            self._forget_lookup = proxy.pool.lookups.ask(host, self._looked_up)
+        else:
+            self._open()
+
+    def _decide_target(self) -> Origin:
+        head = self._head
+        authority = head.target.decode("ascii")
+        if authority.endswith(":") or ":" not in authority.rpartition("]")[2]:
+            raise WireError("a CONNECT target is a host and a port, such as example.com:443")
+        target = parse_authority(authority, "https")
+        if is_loop(head, self._proxy.via):
+            raise WireError("a loop: this request has been through this proxy before", 508)
+        return target
+
+    def _looked_up(self, found: list[Address]) -> None:
+        self._forget_lookup = None
+        self._addresses = tuple(address.host for address in found)
+        # First, for what is decided now may want it shut.
+        self._connection.valve.open(DECIDING)
+        self._open()
+
+    def _decision(self, server_name: str | None) -> Decision:
+        host, port = self._target.host, self._target.port
+        if host == TRUST_PAGE and self._proxy.tls is not None:
+            return Decision(True, "the proxy's own page", True)
+        if self._proxy.tls is None:
+            return Decision(False, "nothing is intercepted", True)
+        return self._proxy.settings.tls.interception.decide(host, port, server_name, self._addresses)
+
+    def _open(self) -> None:
+        decision = self._decision(None)
+        if decision.final and not decision.intercept:
+            self._relay(decision.why)
+        elif not self._is_blocked((self._target,), opaque=False):
+            self._establish()
+            self._look()
+
+    def _is_blocked(self, origins: tuple[Origin, ...], opaque: bool) -> bool:
+        """Whether a rule blocks all that this tunnel is for; it is ended then."""
+        for origin in origins:
+            blocked = self._proxy.settings.rules.on_connect(self._head, origin, opaque)
+            if blocked is not None:
+                self.flow.rules.append(blocked[0])
+                if not self._established:
+                    self._refuse(blocked[1], REFUSED)
+                else:
+                    self._refuse_speech(ACCESS_DENIED, f"rule {blocked[0]!r} blocks {origin.host}")
+                return True
+        return False
+
+    def _establish(self) -> None:
+        self._established = True
+        self.flow.status = 200
+        self._connection.sink.write(ESTABLISHED)
+
+    # What the client says
+
+    def data_received(self, data: bytes) -> None:
+        self._said += data
+        if len(self._said) > MOST_SAID:
+            self._connection.valve.close(DECIDING)
+        if self._established and not self._relaying:
+            self._stop_dialling()
+            self._look()
+
+    def _look(self) -> None:
+        """See what the client has begun to say."""
+        said = self._said
+        if not said:
+            if self._connection.half_closed:
+                self._relay("the client says nothing")
+            elif self._silence is None:
+                self._silence = self._proxy.clock.callLater(SILENCE, self._let_origin_speak)
+            return
+        self._stop_silence()
+        speech = first_bytes(said)
+        if speech is Speech.TLS:
+            self._look_at_hello(said)
+        elif speech is Speech.HTTP:
+            self._http()
+        elif speech is Speech.OTHER or self._connection.half_closed:
+            self._relay("neither TLS nor HTTP")
+
+    def _look_at_hello(self, said: bytes) -> None:
+        hello: ClientHello | None
+        try:
+            hello = read_client_hello(said)
+        except WireError:
+            # The handshake will say in words what is wrong with it.
+            hello = ClientHello(None, ())
+        if hello is None:
+            if self._connection.half_closed:
+                self._end_here(CLIENT_GONE, "the client ended its side inside its ClientHello")
+            return
+        decision = self._decision(hello.server_name)
+        target = self._target
+        identity = Origin("https", hello.server_name or target.host, target.port)
+        rules = self._proxy.settings.rules
+        if not decision.intercept:
+            self._relay(decision.why, identity)
+        elif identity.host != target.host and self._is_blocked((identity,), opaque=False):
+            pass
+        elif hello.alpn and not set(PROTOCOLS).intersection(hello.alpn):
+            offered = b", ".join(hello.alpn).decode("ascii", "replace")
+            if any(rules.has_rules_for(host, target.port) for host in (identity.host, target.host)):
+                why = f"the client speaks only {offered}, which the rules for {identity.host} can't be held against"
+                self._refuse_speech(NO_APPLICATION_PROTOCOL, why)
+            else:
+                self._relay(f"the client speaks only {offered}", identity)
+        else:
+            said = self._hand_over()
+            Interception(self._connection, identity.host, Route(identity, target.host), said, self.flow, self._record)
+
+    def _http(self) -> None:
+        target = self._target
+        decision = self._decision(None)
+        if not decision.intercept:
+            self._relay(decision.why)
+            return
+        connection, said = self._connection, self._hand_over()
+        self._accounted += len(said)
+        self.flow.outcome = SWITCHED
+        self._record()
+        connection.route = Route(Origin("http", target.host, target.port), target.host)
+        layer = connection.speak_http(connection.received - len(said))
+        layer.data_received(said)
+        if connection.half_closed:
+            layer.read_ended()
+
+    def read_ended(self) -> None:
+        """The client has ended its side: what it has said by now is all there will be."""
+        if self._established and not self._relaying:
+            self._stop_dialling()
+            self._look()
+
+    # The origin
+
+    def _let_origin_speak(self) -> None:
+        self._silence = None
+        self._dial(self._wait_for_either)
+
+    def _wait_for_either(self) -> None:
+        """Both are connected, and the client hasn't said anything."""
+        end = self._end
+        assert end is not None
+        self._connection.deadline.set(self._proxy.settings.timeouts.idle, self._too_slow)
+        end.stirred = self._origin_stirred
+        if end.said or end.ended or end.lost:
+            self._origin_stirred()
+
+    def _origin_stirred(self) -> None:
+        self._relay("the origin spoke first")
+
+    def _relay(self, why: str, identity: Origin | None = None) -> None:
+        """Nobody looks into this tunnel, for the reason `why`; `identity` is whom its client takes it to lead to."""
+        self._stop_silence()
+        target = self._target
+        origins = (target,) if identity is None or identity.host == target.host else (target, identity)
+        if self._is_blocked(origins, opaque=True):
+            return
+        self._relaying = True
+        self.flow.request.how = self.flow.response.how = "tunnelled"
+        self.flow.request.why = why
+        if self._end is not None:
+            self._tunnel()
+        else:
+            self._connection.valve.close(DECIDING)
+            # A dial has its own.
+            self._connection.deadline.clear()
+            self._dial(self._tunnel)
+
+    def _dial(self, connected: Callable[[], None]) -> None:
+        target, clock = self._target, self._proxy.clock
+        if target.host == TRUST_PAGE:
+            # That name doesn't leave the proxy.
+            dialling: Deferred[Protocol] = fail(DNSLookupError())
+        else:
+            dialling = self._proxy.pool.dial(target.host, target.port, lambda: TunnelEnd(clock))
+        self._dialling = dialling
+        dialling.addCallbacks(self._dialled, self._not_dialled, (connected,))
+        dialling.addErrback(self._broken)
+
+    def _dialled(self, end: Protocol, connected: Callable[[], None]) -> None:
+        assert isinstance(end, TunnelEnd)
+        self._dialling = None
+        self._end = end
+        connected()
+
+    def _not_dialled(self, failure: Failure) -> None:
+        self._dialling = None
+        if failure.check(CancelledError) or not self._relaying:
+            # What the client will say may still be answered here.
+            return
+        outcome, status, why = answers.why_not_connected(failure, Route(self._target, self._target.host))
+        if self._established:
+            self._end_here(outcome, why)
+        else:
+            self._refuse(answers.explain(status, why), outcome, why)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("exchange {id}", failure=failure, id=self.flow.id)
+        self._end_here(FAILED, "an error inside the proxy")
+
+    def _tunnel(self) -> None:
+        if not self._established:
+            self._establish()
+        end, self._end = self._end, None
+        assert end is not None
+        Tunnel(self._connection, end, self.flow, self._hand_over(), self._record)
+
+    def _hand_over(self) -> bytes:
+        """The connection is another layer's from now on, and so is what the client has said."""
+        self._stop_silence()
+        self._drop_end()
+        self._connection.valve.open(DECIDING)
+        said, self._said = self._said, b""
+        return said
+
+    # Ends
+
+    def _too_slow(self) -> None:
+        if not self._established:
+            why = f"looking up {self._target.host} took too long"
+            self._refuse(answers.explain(504, why), TIMED_OUT, why)
+        else:
+            said = self._said
+            self._end_here(TIMED_OUT, "its first bytes took too long" if said else "nothing was said in the tunnel")
+
+    def _refuse(self, answer: Answer, outcome: str, why: str = "") -> None:
+        """Answer the CONNECT by something else than a tunnel."""
+        prepared = answers.prepare(answer, b"CONNECT", True, self._proxy.clock.seconds())
+        self.flow.status = prepared.status
+        self._connection.sink.write(prepared.head + prepared.body)
+        self._end_here(outcome, why, linger=True)
+
+    def _refuse_speech(self, alert: bytes, why: str) -> None:
+        """End a tunnel whose client has begun to speak; over TLS with `alert`."""
+        if first_bytes(self._said) is Speech.TLS:
+            self._connection.sink.write(alert)
+        self._end_here(REFUSED, why, linger=True)
+
+    def _end_here(self, outcome: str, why: str, linger: bool = False) -> None:
+        self.flow.outcome, self.flow.error = outcome, why
+        self._let_go()
+        self._record()
+        if linger:
+            self._connection.linger()
+        else:
+            self._connection.close()
+
+    def connection_lost(self, reason: Failure) -> None:
+        if not self._recorded:
+            self.flow.outcome, self.flow.error = CLIENT_GONE, "the client left before its tunnel was in use"
+            self._let_go()
+            self._record()
+
+    def _let_go(self) -> None:
+        """Stop what is under way."""
+        self._stop_silence()
+        if self._forget_lookup is not None:
+            self._forget_lookup()
+        self._stop_dialling()
+        self._drop_end()
+
+    def _stop_dialling(self) -> None:
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+
+    def _drop_end(self) -> None:
+        end, self._end = self._end, None
+        if end is not None:
+            end.stirred = None
+            end.abort()
+
+    def _stop_silence(self) -> None:
+        call, self._silence = self._silence, None
+        if call is not None:
+            call.cancel()
+
+    def _record(self) -> None:
+        """Put the flow on the log, once, when its outcome is known."""
+        if self._recorded:
+            return
+        self._recorded = True
+        flow, connection = self.flow, self._connection
+        flow.client_in = connection.received - self._accounted
+        flow.client_out = connection.sink.sent - self._sent_before
+        flow.duration = self._proxy.clock.seconds() - flow.started
+        self._proxy.journal.record(flow)

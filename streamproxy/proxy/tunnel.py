@@ -1,0 +1,253 @@
+"""Two byte streams relayed blind, between a client and an origin.
+
+Nothing is read of what passes. Each direction has a pump, so that each is paused by itself. An end in order on one side
+is an end in order on the other, behind what was said before it; a connection that breaks breaks the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from streamproxy.flow import CLIENT_GONE, ORIGIN_GONE, TIMED_OUT, TUNNELLED, Flow
+from streamproxy.stream.deadline import Deadline
+from streamproxy.stream.pump import Pump
+from streamproxy.stream.sink import Sink
+from streamproxy.stream.transport import IStreamTransport
+from streamproxy.stream.valve import Valve
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.downstream import DownstreamProtocol
+
+# The reason by which an origin isn't read while it isn't known what its tunnel is.
+UNDECIDED = "undecided"
+
+
+@implementer(IHalfCloseableProtocol)
+class TunnelEnd(Protocol):
+    """The connection to the origin of a tunnel.
+
+    Until it has an `owner`, what it reads waits here (one read) and in its socket; `stirred` is called, once, when
+    there is something.
+    """
+
+    transport: IStreamTransport
+    valve: Valve
+    sink: Sink
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.owner: Tunnel | None = None
+        self.stirred: Callable[[], None] | None = None
+        self.said = b""
+        self.ended = False
+        self.lost = False
+        self._deadline = Deadline(clock)
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self.valve = Valve(self.transport)
+        self.sink = Sink(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.owner is not None:
+            self.owner.origin_said(data)
+        else:
+            self.said += data
+            self.valve.close(UNDECIDED)
+            self._stir()
+
+    def readConnectionLost(self) -> None:
+        self.valve.end()
+        self.ended = True
+        if self.owner is not None:
+            self.owner.origin_ended()
+        else:
+            self._stir()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        self.lost = True
+        self.valve.end()
+        self.sink.release()
+        self._deadline.cancel()
+        if self.owner is not None:
+            self.owner.origin_lost()
+        else:
+            self._stir()
+
+    def _stir(self) -> None:
+        stirred, self.stirred = self.stirred, None
+        if stirred is not None:
+            stirred()
+
+    def half_close(self) -> None:
+        """There is no more to send."""
+        if not self.lost:
+            self.sink.release()
+            self.transport.loseWriteConnection()
+
+    def close(self, patience: float) -> None:
+        """Send what is written, then close; with an origin that doesn't read it for `patience` seconds at the most."""
+        if not self.lost:
+            self.sink.release()
+            self._deadline.set(patience, self.abort)
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once, with a reset."""
+        if not self.lost:
+            self.sink.release()
+            self.transport.abortConnection()
+
+
+class Tunnel:
+    """Relays between `connection`, whose layer this is, and `end`; `said` is what the client has said already.
+
+    `over` is called when it has ended, with its flow's outcome set.
+    """
+
+    def __init__(
+        self, connection: DownstreamProtocol, end: TunnelEnd, flow: Flow, said: bytes, over: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._end = end
+        self._flow = flow
+        self._report = over
+        settings = connection.proxy.settings
+        self._timeouts = settings.timeouts
+        self._seconds = seconds = connection.proxy.clock.seconds
+        self._progress = seconds()
+        self._over = False
+        self._client_ended = self._origin_ended = False
+        self._to_origin_done = self._to_client_done = False
+        self._to_origin = Pump(connection.valve, settings.write_size, seconds, self._origin_has_all)
+        self._to_client = Pump(end.valve, settings.write_size, seconds, self._client_has_all)
+        self._deadline = Deadline(connection.proxy.clock)
+        connection.deadline.clear()
+        connection.switch(self)
+        self._deadline.set(min(self._timeouts.idle, self._timeouts.tunnel), self._look)
+        self._to_origin.attach(end.sink)
+        self._to_client.attach(connection.sink)
+        if said:
+            self.data_received(said)
+        if connection.half_closed:
+            self.read_ended()
+        end.owner = self
+        said, end.said = end.said, b""
+        if said:
+            self.origin_said(said)
+        end.valve.open(UNDECIDED)
+        if end.ended:
+            self.origin_ended()
+        if end.lost:
+            self.origin_lost()
+
+    # What the client does
+
+    def data_received(self, data: bytes) -> None:
+        if not self._over and not self._client_ended:
+            self._progress = self._seconds()
+            self._flow.request.size += len(data)
+            self._to_origin.write(data)
+
+    def read_ended(self) -> None:
+        if not self._over and not self._client_ended:
+            self._client_ended = True
+            self._progress = self._seconds()
+            self._to_origin.finish()
+
+    def connection_lost(self, reason: Failure) -> None:
+        if self._over:
+            return
+        if self._connection.is_secure and reason.check(ConnectionDone):
+            # Over TLS this is how an end in order comes, and it is the end of both directions.
+            self._to_client.abandon()
+            self._to_client_done = True
+            self.read_ended()
+            self._settle()
+        else:
+            self._break(CLIENT_GONE, "the client's connection broke")
+
+    # What the origin does
+
+    def origin_said(self, data: bytes) -> None:
+        if not self._over and not self._to_client_done:
+            self._progress = self._seconds()
+            if self._flow.first_byte is None:
+                self._flow.first_byte = self._progress - self._flow.started
+            self._flow.response.size += len(data)
+            self._to_client.write(data)
+
+    def origin_ended(self) -> None:
+        if not self._over and not self._origin_ended:
+            self._origin_ended = True
+            self._progress = self._seconds()
+            self._to_client.finish()
+
+    def origin_lost(self) -> None:
+        if not self._over:
+            self._break(ORIGIN_GONE, "the origin's connection broke")
+
+    # Ends
+
+    def _origin_has_all(self) -> None:
+        self._to_origin_done = True
+        self._end.half_close()
+        self._settle()
+
+    def _client_has_all(self) -> None:
+        self._to_client_done = True
+        connection = self._connection
+        if connection.is_secure:
+            # There is no half-close over TLS. What the client has said by now still goes to the origin.
+            connection.close()
+            self.read_ended()
+        elif not connection.lost:
+            connection.half_close()
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._to_origin_done and self._to_client_done and not self._over:
+            self._finish(TUNNELLED)
+            self._connection.close()
+            self._end.close(self._timeouts.idle)
+
+    def _break(self, outcome: str, why: str) -> None:
+        self._finish(outcome, why)
+        self._connection.abort()
+        self._end.abort()
+
+    def _finish(self, outcome: str, why: str = "") -> None:
+        self._over = True
+        self._deadline.cancel()
+        self._to_origin.abandon()
+        self._to_client.abandon()
+        flow = self._flow
+        flow.outcome, flow.error = outcome, why
+        flow.origin_out = self._end.sink.sent
+        flow.origin_in = flow.response.size
+        self._report()
+
+    def _look(self) -> None:
+        """See whether something has stood still for too long: a side that doesn't read, or both that say nothing."""
+        timeouts = self._timeouts
+        half = self._client_ended or self._origin_ended
+        due = self._progress + (min(timeouts.idle, timeouts.tunnel) if half else timeouts.tunnel)
+        for pump in (self._to_origin, self._to_client):
+            if pump.blocked_since is not None:
+                due = min(due, pump.blocked_since + timeouts.idle)
+        left = due - self._seconds()
+        if left > 0:
+            # A side may stop reading at any time from now on.
+            self._deadline.set(min(left, timeouts.idle), self._look)
+        else:
+            self._break(TIMED_OUT, "nothing moved in the tunnel")
