@@ -187,8 +187,7 @@ class DownstreamProtocol(protocol.Protocol):
         """Close, but let the client, who is still sending, read what was written first."""
         if self.lost or self.closing:
             return
-        if self.half_closed or self.is_secure:
-            # Over TLS there is no half-close.
+        if self.half_closed:
             self.close()
             return
         self.closing = True
@@ -197,7 +196,11 @@ class DownstreamProtocol(protocol.Protocol):
         self.deadline.set(LINGER_SECONDS, lambda: self.close(LAST_WORDS))
         for reason in list(self.valve.reasons):
             self.valve.open(reason)
-        self.transport.loseWriteConnection()
+        if self.is_secure:
+            # There is no half-close over TLS, but a goodbye, which the client answers when it has read that far.
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
 
     def abort(self) -> None:
         """Close at once, with a reset: what has been sent can't be taken for a whole."""

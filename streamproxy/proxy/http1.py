@@ -44,6 +44,8 @@ class Http1Layer:
         self._taking = False
         self._scheduled = False
         self._head_begun = False
+        # The connection is another layer's.
+        self._replaced = False
         connection.deadline.set(self._timeouts.keepalive, self._idle)
 
     def data_received(self, data: bytes) -> None:
@@ -70,6 +72,7 @@ class Http1Layer:
                     self._head_begun = False
                     if head.method == b"CONNECT":
                         self._taking = False
+                        self._replaced = True
                         Opening(connection, head, reader.take_waiting(), self._accounted)
                         return
                     self._exchange = Exchange(connection, self, head)
@@ -109,7 +112,7 @@ class Http1Layer:
         self.data_received(b"")
         if not self._scheduled and not connection.closing and not connection.lost:
             connection.valve.open("turn")
-            if connection.half_closed:
+            if connection.half_closed and not self._replaced:
                 self.read_ended()
 
     def exchange_over(self, keep: bool) -> None:

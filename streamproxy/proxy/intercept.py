@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.protocol import Protocol
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from streamproxy.flow import CLIENT_GONE, FAILED, SWITCHED, TIMED_OUT, Flow
 from streamproxy.tls.authority import AuthorityError
-from streamproxy.tls.layer import Handshake, over_tls
+from streamproxy.tls.layer import Tls
 from streamproxy.tls.reasons import why_client_failed
 from streamproxy.wire.client_hello import read_client_hello
 from streamproxy.wire.message import WireError
@@ -47,7 +46,7 @@ class Interception:
         self._route = route
         self._flow = flow
         self._report: Callable[[], None] | None = over
-        self._tls: TLSMemoryBIOProtocol | None = None
+        self._tls: Tls | None = None
         proxy = connection.proxy
         assert proxy.tls is not None
         # The transport's producer is the TLS on it from now on.
@@ -59,10 +58,9 @@ class Interception:
             self._end(FAILED, str(error))
             connection.close()
             return
-        handshake = Handshake(self._make_inner, self._done, self._failed)
-        self._tls = tls = over_tls(server, False, handshake, proxy.clock)
+        self._tls = tls = Tls(server, self._make_inner, self._done, self._failed)
         connection.deadline.set(proxy.settings.timeouts.handshake, self._too_slow)
-        tls.makeConnection(connection.transport)
+        tls.makeConnection(connection.transport)  # type: ignore[no-untyped-call]
         tls.dataReceived(said)
         if connection.half_closed:
             self.read_ended()

@@ -136,10 +136,14 @@ class Opening:
     # What the client says
 
     def data_received(self, data: bytes) -> None:
+        begins = not self._said
         self._said += data
         if len(self._said) > MOST_SAID:
             self._connection.valve.close(DECIDING)
         if self._established and not self._relaying:
+            if begins:
+                # However long it was silent.
+                self._connection.deadline.set(self._proxy.settings.timeouts.head, self._too_slow)
             self._stop_dialling()
             self._look()
 
@@ -286,7 +290,11 @@ class Opening:
             self._establish()
         end, self._end = self._end, None
         assert end is not None
-        Tunnel(self._connection, end, self.flow, self._hand_over(), self._record)
+        self._stop_silence()
+        said, self._said = self._said, b""
+        Tunnel(self._connection, end, self.flow, said, self._record)
+        # Not before, for more may come at once.
+        self._connection.valve.open(DECIDING)
 
     def _hand_over(self) -> bytes:
         """The connection is another layer's from now on, and so is what the client has said."""

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from streamproxy.proxy.route import Route
 from streamproxy.tls.contexts import OriginFacing
-from streamproxy.tls.layer import Handshake, over_tls
+from streamproxy.tls.layer import Tls
 from streamproxy.tls.reasons import HandshakeFailed, why_origin_failed
 
 
@@ -27,7 +27,7 @@ class OriginHandshake:
         self._result: Protocol | HandshakeFailed | None = None
         self._outcome: Deferred[Protocol] | None = None
         self._too_slow: IDelayedCall | None = None
-        self.protocol = over_tls(self._connection, True, Handshake(self._inner, self._tell, self._failed), clock)
+        self.protocol = Tls(self._connection, self._inner, self._tell, self._failed)
 
     def outcome(self, seconds: float) -> Deferred[Protocol]:
         """The protocol inside, when the handshake is done; fails with `HandshakeFailed`, after `seconds` at the

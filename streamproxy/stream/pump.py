@@ -123,6 +123,9 @@ class Pump:
         if self._running:
             return
         self._running = True
+        corked = self._sink
+        if corked is not None:
+            corked.cork()
         try:
             moved = self._move()
         except Exception:
@@ -133,6 +136,8 @@ class Pump:
                 broken()
             return
         finally:
+            if corked is not None:
+                corked.uncork()
             self._running = False
         sink, queue = self._sink, self._queue
         if self._finishing and not queue:

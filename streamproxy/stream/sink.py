@@ -6,6 +6,7 @@ when there is room again. It keeps no bytes. What isn't written while it is full
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
@@ -15,6 +16,10 @@ from streamproxy.stream.transport import IStreamTransport
 
 if TYPE_CHECKING:
     from streamproxy.stream.pump import Pump
+
+
+def _nothing() -> None:
+    pass
 
 
 @implementer(IPushProducer)
@@ -27,6 +32,9 @@ class Sink:
         self.full = False
         self.sent = 0
         self.pump: Pump | None = None
+        # TLS fills its records with what is written between these two; TCP gathers by itself.
+        self.cork: Callable[[], None] = getattr(transport, "cork", _nothing)
+        self.uncork: Callable[[], None] = getattr(transport, "uncork", _nothing)
         transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:

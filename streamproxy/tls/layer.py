@@ -1,8 +1,13 @@
-"""TLS on a connection: Twisted's TLS over any transport, and what must happen when its handshake ends.
+"""TLS on a connection: between a transport that is there already and what is spoken inside.
 
-TLS is always stacked on a transport that is there already, a socket or another TLS connection. What is spoken inside
-is another protocol's, which hears nothing before the handshake is done: nothing is written to a peer, and no transport
-paused, before it is known who the peer is. Deadlines and the log are for who starts a handshake.
+The transport is a socket's, or another of these (TLS in TLS). What is spoken inside is another protocol's, which hears
+nothing before the handshake is done: nothing is written to a peer before it is known who that is. Deadlines and the log
+are for who starts a handshake.
+
+This is what Twisted's `TLSMemoryBIOProtocol` does, made anew for a relay. All that one read decrypts to goes in as one
+piece, not one for each record. What is written while it is corked becomes whole records, in the same turn of the
+reactor, where Twisted gathers until the next. An abort is never announced by a close_notify. In return this has no
+producers of its own, for nothing here has to wait: renegotiation is off, so that writing never waits for reading.
 """
 
 from __future__ import annotations
@@ -11,77 +16,273 @@ from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
-    IOpenSSLServerConnectionCreator,
-    IReactorTime,
-)
-from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+# What a record holds at the most (RFC 8446 section 5.1), and what its header, its end and its padding may take beside.
+LONGEST_RECORD = 16384
+ROUND_A_RECORD = 64
+# What is written while it is corked is sent when it comes to so much.
+MOST_HELD = 65536
 
 # Makes the protocol that is spoken inside, when the handshake is done; it is given what was agreed on by ALPN.
 MakeInner = Callable[[bytes | None], Protocol]
 
 
-@implementer(IHandshakeListener)
-class Handshake(Protocol):
-    """What stands inside a TLS connection until its handshake is done; then what `make_inner` gives takes its place.
+@implementer(ISSLTransport, IPushProducer, IConsumer)
+class Tls(Protocol):
+    """Speaks TLS as `connection` does, from when it is given a transport; a transport itself to what is inside.
 
-    `done` is called when that has its transport; `failed` where it comes to nothing. One of the two is, once.
+    `make_inner` gives what is inside, and `done` is called when that has its transport; `failed` where the handshake
+    comes to nothing. One of the two is called, once. After that `connectionLost` goes inside: with ConnectionDone where
+    the peer had said that it ends (close_notify, RFC 8446 section 6.1), else with what broke.
     """
 
     transport: Any
 
-    def __init__(self, make_inner: MakeInner, done: Callable[[], None], failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self,
+        connection: SSL.Connection,
+        make_inner: MakeInner,
+        done: Callable[[], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._connection = connection
         self._make_inner = make_inner
         self._done = done
         self._failed = failed
+        self._inner: Protocol | None = None
+        # What ended it, where that wasn't the transport.
+        self._reason: Failure | None = None
+        self._peer_ended = False
+        self._lost = False
+        self._paused = False
+        # Nothing can be said or heard any more.
+        self._over = False
+        self._corked = False
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self.disconnecting = False
 
-    def handshakeCompleted(self) -> None:
-        tls = self.transport
-        inner = self._make_inner(tls.negotiatedProtocol)
-        tls.wrappedProtocol = inner
-        inner.makeConnection(tls)
+    # Towards the transport
+
+    def connectionMade(self) -> None:
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        connection = self._connection
+        try:
+            connection.do_handshake()
+        except SSL.WantReadError:
+            self._send_records(LONGEST_RECORD)
+            return
+        except SSL.Error:
+            self._break()
+            return
+        self._send_records(LONGEST_RECORD)
+        self._inner = inner = self._make_inner(connection.get_alpn_proto_negotiated() or None)
+        inner.makeConnection(self)
         self._done()
 
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._connection.bio_write(data)
+        if self._inner is None:
+            self._shake_hands()
+            if self._inner is None:
+                return
+        self._read()
+
+    def _read(self) -> None:
+        """Give what has been decrypted to what is inside, in one piece, and then the end if that has come."""
+        connection, pieces = self._connection, []
+        failure: Failure | None = None
+        try:
+            while not self._over:
+                pieces.append(connection.recv(LONGEST_RECORD))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self._peer_ended = True
+        except SSL.Error:
+            failure = Failure()
+        if pieces:
+            assert self._inner is not None
+            self._inner.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            # What was read was TLS's own, and may have an answer.
+            self._send_records(LONGEST_RECORD)
+        if self._over:
+            return
+        if failure is not None:
+            self._break(failure)
+        elif self._peer_ended:
+            self._say_goodbye()
+            self._end()
+
+    def _break(self, failure: Failure | None = None) -> None:
+        """OpenSSL can't go on, for the reason `failure`, else the exception that is being handled."""
+        self._reason = failure or Failure()
+        # The alert that says why.
+        self._send_records(LONGEST_RECORD)
+        self._end()
+
+    def _end(self) -> None:
+        """Send what is written; then the transport is of no use any more."""
+        self._over = self.disconnecting = True
+        self._let_read()
+        self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
-        self._failed(reason)
+        self._lost = self._over = self.disconnecting = True
+        self._held = []
+        if self._reason is not None:
+            reason = self._reason
+        elif reason.check(ConnectionDone) and not self._peer_ended:
+            reason = Failure(ConnectionLost("the connection ended without a close_notify"))
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.connectionLost(reason)
+        else:
+            self._failed(reason)
 
+    def _send_records(self, size: int) -> None:
+        """Send the records that OpenSSL has made, of about so many bytes."""
+        size += ROUND_A_RECORD * (size // LONGEST_RECORD + 1)
+        try:
+            while True:
+                records = self._connection.bio_read(size)
+                self.transport.write(records)
+                if len(records) < size:
+                    return
+        except SSL.WantReadError:
+            pass
 
-@implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
-class _Given:
-    """Gives Twisted the OpenSSL connection that was made for it."""
+    def _say_goodbye(self) -> bool:
+        """Send a close_notify; whether the peer has sent one, too."""
+        try:
+            both = self._connection.shutdown()
+        except SSL.Error:
+            both = False
+        self._send_records(LONGEST_RECORD)
+        return both
 
-    def __init__(self, connection: SSL.Connection) -> None:
-        self._connection = connection
+    # Towards what is inside: ITransport
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return self._connection
+    def write(self, data: bytes) -> None:
+        if self.disconnecting:
+            return
+        if not self._corked:
+            self._encrypt(data)
+            return
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size >= MOST_HELD:
+            self._send_held()
 
-    clientConnectionForTLS = serverConnectionForTLS
+    def writeSequence(self, iovec: Any) -> None:
+        self.write(b"".join(iovec))
 
+    def cork(self) -> None:
+        """Gather what is written from now on, until `uncork`, so that it fills its records."""
+        self._corked = True
 
-class _Once(Factory):
-    """Gives Twisted the one protocol that is spoken inside."""
+    def uncork(self) -> None:
+        """Send what has been gathered."""
+        self._corked = False
+        if self._held:
+            self._send_held()
 
-    noisy = False
+    def _send_held(self) -> None:
+        held, self._held = self._held, []
+        self._held_size = 0
+        if not self._over:
+            self._encrypt(held[0] if len(held) == 1 else b"".join(held))
 
-    def __init__(self, inner: Protocol) -> None:
-        self._inner = inner
+    def _encrypt(self, data: bytes) -> None:
+        connection, size = self._connection, len(data)
+        try:
+            sent = connection.send(data)
+            if sent < size:
+                # One record for each call.
+                rest = memoryview(data)
+                while sent < size:
+                    sent += connection.send(rest[sent:])
+        except SSL.Error:
+            self._break()
+            return
+        self._send_records(size)
 
-    def buildProtocol(self, addr: object) -> Protocol:
-        return self._inner
+    def loseConnection(self) -> None:
+        """Say that this ends, behind what is written, and wait until the peer has said so or has gone."""
+        if self.disconnecting:
+            return
+        if self._inner is None:
+            self.abortConnection()
+            return
+        self.uncork()
+        self.disconnecting = True
+        self._let_read()
+        if self._say_goodbye():
+            self._end()
 
+    def loseWriteConnection(self) -> None:
+        """There is no half-close over TLS (before version 1.3, and few know it of that)."""
+        self.loseConnection()
 
-def over_tls(
-    connection: SSL.Connection, is_client: bool, handshake: Handshake, clock: IReactorTime
-) -> TLSMemoryBIOProtocol:
-    """The protocol that speaks TLS as `connection` does; the handshake begins when it is given a transport."""
-    factory = TLSMemoryBIOFactory(_Given(connection), is_client, _Once(handshake), clock)
-    protocol = factory.buildProtocol(None)
-    assert protocol is not None
-    return protocol
+    def abortConnection(self) -> None:
+        """End it with a reset, without a close_notify: what was sent can't be taken for a whole."""
+        if not self._lost:
+            self._over = self.disconnecting = True
+            self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.transport.resumeProducing()
+
+    def _let_read(self) -> None:
+        """While it is paused a transport doesn't find out that it has ended, nor the peer's goodbye."""
+        if self._paused:
+            self.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # type: ignore[override]
+        if self._over:
+            producer.stopProducing()
+        else:
+            # What is written here is written there at once, so its fullness is ours.
+            self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self.transport.unregisterProducer()
+
+    def getPeerCertificate(self) -> Any:
+        return self._connection.get_peer_certificate()
+
+    def getPeer(self) -> Any:
+        return self.transport.getPeer()
+
+    def getHost(self) -> Any:
+        return self.transport.getHost()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.transport.setTcpNoDelay(enabled)
+
+    def getTcpNoDelay(self) -> bool:
+        return self.transport.getTcpNoDelay()  # type: ignore[no-any-return]
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.transport.setTcpKeepAlive(enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        return self.transport.getTcpKeepAlive()  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.tls.contexts import ClientFacing, OriginFacing
-from streamproxy.tls.layer import Handshake, over_tls
+from streamproxy.tls.layer import Tls
 from tests.fakes import BoundedTransport
 from tests.secure import SecurePeer, client_context, issued_for, origin_ca, proxy_authority, server_context
 
@@ -48,8 +48,9 @@ class LayerTests(SynchronousTestCase):
         self.agreed.append(agreed)
         return Inside(self.said, greeting)
 
-    def handshake(self, greeting: bytes = b"") -> Handshake:
-        return Handshake(
+    def tls(self, connection: SSL.Connection, greeting: bytes = b"") -> Tls:
+        return Tls(
+            connection,
             lambda agreed: self.inside(agreed, greeting),
             lambda: self.said.append("done"),
             lambda failure: self.said.append(("failed", failure.type)),
@@ -57,11 +58,11 @@ class LayerTests(SynchronousTestCase):
 
     def serve(self, greeting: bytes = b"") -> BoundedTransport:
         connection = ClientFacing(proxy_authority()).connection("a.example")
-        return BoundedTransport().connect(over_tls(connection, False, self.handshake(greeting), self.clock))
+        return BoundedTransport().connect(self.tls(connection, greeting))
 
     def call(self, greeting: bytes = b"") -> BoundedTransport:
         connection, _ = OriginFacing(verifies=lambda host, port: False).connection("a.example", 443)
-        return BoundedTransport().connect(over_tls(connection, True, self.handshake(greeting), self.clock))
+        return BoundedTransport().connect(self.tls(connection, greeting))
 
     def run_with(self, peer: SecurePeer) -> None:
         moved = True
@@ -161,20 +162,17 @@ class LayerTests(SynchronousTestCase):
         self.assertTrue(transport.disconnected)
 
     def test_tls_stands_on_tls(self):
-        transport = self.serve()
-        outer = self.client(transport)
-        self.run_with(outer)
-        tls = transport.protocol
-        connection = ClientFacing(proxy_authority()).connection("a.example")
+        facing = ClientFacing(proxy_authority())
         within: list[object] = []
-        inner = over_tls(
-            connection,
-            False,
-            Handshake(lambda agreed: Inside(within, b"welcome"), lambda: within.append("done"), within.append),
-            self.clock,
+        inner = Tls(
+            facing.connection("a.example"),
+            lambda agreed: Inside(within, b"welcome"),
+            lambda: within.append("done"),
+            within.append,
         )
-        tls.wrappedProtocol = inner
-        inner.makeConnection(tls)
+        outer_tls = Tls(facing.connection("a.example"), lambda agreed: inner, lambda: None, self.fail)
+        outer = self.client(BoundedTransport().connect(outer_tls))
+        self.run_with(outer)
         peer = SecurePeer(outer, client_context(proxy_authority().pem), "a.example")
         self.run_with(peer)
         peer.say(b"hello")
