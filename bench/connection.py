@@ -53,6 +53,8 @@ class Connection:
         self.sock = sock
         self.sent = 0
         self.received = 0
+        # What had been sent when the last head that `ask` sent was.
+        self.asked = 0
         self._buffer = b""
 
     @classmethod
@@ -74,11 +76,16 @@ class Connection:
                 self.sent += count
                 rest = rest[count:]
 
+    def target(self, url: str) -> str:
+        """How a request asks for `url`: in absolute form, as a proxy's client does."""
+        return url
+
     def ask(self, method: str, url: str, *fields: str) -> None:
-        """Send the head of a request for `url`, in absolute form."""
+        """Send the head of a request for `url`."""
         host = url.split("/")[2]
-        lines = [f"{method} {url} HTTP/1.1", f"Host: {host}", *fields]
+        lines = [f"{method} {self.target(url)} HTTP/1.1", f"Host: {host}", *fields]
         self.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self.asked = self.sent
 
     def _read(self) -> bytes:
         data = self.sock.recv(READ)

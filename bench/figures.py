@@ -46,12 +46,12 @@ class Report:
             goal, met = f">= {at_least:g}", result >= at_least
         self.figures.append(Figure(self.case, name, round(result, 4), unit, goal, met))
         verdict = "" if met is None else f"goal {goal:9s} {'met' if met else 'MISSED'}"
-        print(f"{self.case:11s} {name:66s} {_number(result):>10s} {unit:8s} {verdict}".rstrip(), flush=True)
+        print(f"{self.case:20s} {name:66s} {_number(result):>10s} {unit:8s} {verdict}".rstrip(), flush=True)
 
     def failed(self, words: str) -> None:
         """A case that couldn't be measured, or whose answers were wrong."""
         self.failures.append(f"{self.case}: {words}")
-        print(f"{self.case:11s} FAILED: {words}", flush=True)
+        print(f"{self.case:20s} FAILED: {words}", flush=True)
 
     @property
     def missed(self) -> list[Figure]:

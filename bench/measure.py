@@ -14,6 +14,15 @@ from bench.case_dribble import dribble
 from bench.case_hash import hashes
 from bench.case_idle import idle
 from bench.case_rate import bulk, rate
+from bench.case_secure import (
+    tls_bulk,
+    tls_new,
+    tls_rate,
+    tls_stall_down,
+    tls_stall_up,
+    tls_twice_stall_down,
+    tls_twice_stall_up,
+)
 from bench.case_stall import stall_down, stall_up
 from bench.case_streams import neighbours, streams
 from bench.connection import WrongAnswer
@@ -30,6 +39,13 @@ CASES: dict[str, Callable[[Parts, Report], None]] = {
     "neighbours": neighbours,
     "rate": rate,
     "bulk": bulk,
+    "tls-new": tls_new,
+    "tls-rate": tls_rate,
+    "tls-bulk": tls_bulk,
+    "tls-stall-down": tls_stall_down,
+    "tls-stall-up": tls_stall_up,
+    "tls-twice-stall-down": tls_twice_stall_down,
+    "tls-twice-stall-up": tls_twice_stall_up,
 }
 # No case may take longer, in seconds.
 MOST = 240

@@ -1,4 +1,6 @@
-"""The origin of the measurements, a process of its own: `python -m bench.origin` prints its port and serves.
+"""The origin of the measurements, a process of its own: `python -m bench.origin CERTIFICATE` prints its ports.
+
+One port is plain, the other speaks TLS with the certificate and key in that PEM file.
 
 - GET  /send?size=&framing=length|chunked|close&least=&most=&gather=&name=   a generated body (`bodies.py`)
 - POST /take?stall_at=&stall=&name=   reads a body, standing still once for `stall` seconds; says what it got
@@ -15,6 +17,8 @@ import hashlib
 import itertools
 import json
 import socket
+import ssl
+import sys
 import threading
 import time
 from urllib.parse import parse_qsl, urlsplit
@@ -49,9 +53,16 @@ class Progress:
 named: dict[str, Progress] = {}
 
 
-def serve(connection: Connection) -> None:
+def serve(sock: socket.socket, tls: ssl.SSLContext | None) -> None:
     """Answer the requests of one connection until it ends."""
-    with contextlib.suppress(OSError), contextlib.closing(connection):
+    with contextlib.suppress(OSError), contextlib.closing(sock):
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True)
+        answer_all(Connection(sock))
+
+
+def answer_all(connection: Connection) -> None:
+    with contextlib.closing(connection):
         while (head := connection.read_head()) is not None:
             url = urlsplit(head.line.split()[1])
             wanted = dict(parse_qsl(url.query))
@@ -130,13 +141,25 @@ def ones(connection: Connection, _head: Head, _wanted: dict[str, str]) -> bool:
 ANSWERS = {"/small": small, "/state": state, "/send": send, "/take": take, "/dribble": dribble, "/ones": ones}
 
 
-def main() -> None:
+def listen(name: str, tls: ssl.SSLContext | None) -> None:
+    """Serve on a port of its own, in threads."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     check(listener.getsockname()[1] > 0, "no port")
-    print(listener.getsockname()[1], flush=True)
-    while True:
-        sock, _peer = listener.accept()
-        threading.Thread(target=serve, args=(Connection(sock),), daemon=True).start()
+    print(name, listener.getsockname()[1], flush=True)
+
+    def accept() -> None:
+        while True:
+            sock, _peer = listener.accept()
+            threading.Thread(target=serve, args=(sock, tls), daemon=True).start()
+
+    threading.Thread(target=accept).start()
+
+
+def main() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(sys.argv[1])
+    listen("plain", None)
+    listen("tls", tls)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from bench.certificates import NAME, Certificates, make_certificates
 from bench.connection import WAIT
 
 HERE = Path(__file__).resolve().parent
@@ -43,7 +45,14 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{ listen 127.0.0.1:{port}; root {folder}/root; }}
+    server {{
+        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{secure_port} ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        root {folder}/root;
+    }}
 }}
 """
 
@@ -85,13 +94,19 @@ def until(true: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
 
 
 class Part:
-    """A running program, with what it prints in a file. It listens on `port` of 127.0.0.1."""
+    """A running program, with what it prints in a file.
+
+    It listens on `port` of 127.0.0.1; an origin speaks TLS on its `secure_port`. `authority` is the PEM file of who
+    vouches for the certificates that it shows.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str | Path], folder: Path, cores: Sequence[int], ours: bool = False
     ) -> None:
         self.name = name
         self.port = 0
+        self.secure_port = 0
+        self.authority = Path()
         self.log = folder / "log"
         if (pin := shutil.which("taskset", path=PATH)) is not None:
             command = [pin, "-c", ",".join(map(str, cores)), *command]
@@ -145,6 +160,9 @@ class Part:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def secure_url(self, path: str) -> str:
+        return f"https://{NAME}:{self.secure_port}{path}"
+
     def memory(self, field: str = "VmRSS") -> int:
         """A field of its status, in bytes: what it has resident, or (VmHWM) the most it ever had."""
         text = Path(f"/proc/{self.pid}/status").read_text()
@@ -160,9 +178,12 @@ class Part:
         return False
 
     def processor_seconds(self) -> float:
-        """How long it has run on a core so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """How long it has run on a core so far, with the processes that it started (nginx's worker)."""
+        ticks = 0
+        for each in (self.pid, *Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -238,24 +259,32 @@ class Parts:
         """Start a module of this package as a program."""
         return self.start(name, sys.executable, "-m", f"bench.{name}", *arguments, ours=True)
 
+    @cached_property
+    def certificates(self) -> Certificates:
+        """The authority that origins are vouched for by, and what they show."""
+        return make_certificates(Path(tempfile.mkdtemp(dir=self._folder, prefix="certificates-")))
+
     def origin(self) -> Part:
         """The origin of `origin.py`."""
-        part = self.start_module("origin")
-        part.port = int(part.printed(r"^([0-9]+)$"))
+        part = self.start_module("origin", str(self.certificates.origin))
+        part.port = int(part.printed(r"^plain ([0-9]+)$"))
+        part.secure_port = int(part.printed(r"^tls ([0-9]+)$"))
+        part.authority = self.certificates.authority
         return part
 
-    def nginx(self) -> Part:
+    def nginx(self, cores: Sequence[int] = OTHER_CORES) -> Part:
         """nginx with one worker, and a file of 600 bytes at /small."""
         found = program("nginx", "nginx-light")
         folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="served-"))
         (folder / "root").mkdir()
         (folder / "root" / "small").write_bytes(b"x" * 600)
-        port = free_port()
+        port, secure_port = free_port(), free_port()
         # Started by root, its worker would else be nobody, who can't read what is ours.
         user = "user root;" if os.geteuid() == 0 else ""
-        (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, port=port))
-        part = self.start("nginx", found, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf")
-        part.port = port
+        wanted = {"user": user, "folder": folder, "port": port, "secure_port": secure_port}
+        (folder / "nginx.conf").write_text(NGINX.format(**wanted, certificate=self.certificates.origin))
+        part = self.start("nginx", found, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", cores=cores)
+        part.port, part.secure_port, part.authority = port, secure_port, self.certificates.authority
         part.listens()
         return part
 
@@ -266,10 +295,13 @@ class Parts:
         twistd = Path(sysconfig.get_path("scripts"), "twistd")
         if not twistd.exists():
             raise CannotMeasure(f"{twistd} isn't there (make install)")
-        sets = [word for override in overrides for word in ("--set", override)]
+        state = config.parent / "state"
+        wanted = (f"state_dir={state}", f"tls.trusted_ca=[{self.certificates.authority}]", *overrides)
+        sets = [word for override in wanted for word in ("--set", override)]
         command = [sys.executable, twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
         part = self.start("streamproxy", *command, cores=[PROXY_CORE])
         part.port = int(part.printed(r"listening on 127\.0\.0\.1:([0-9]+)"))
+        part.authority = state / "ca.pem"
         return part
 
     def mitmdump(self, *options: str) -> Part:
@@ -277,8 +309,10 @@ class Parts:
         home = Path(tempfile.mkdtemp(dir=self._folder, prefix="mitmproxy-"))
         port = free_port()
         place = ["--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", f"confdir={home}"]
+        place += ["--set", f"ssl_verify_upstream_trusted_ca={self.certificates.authority}"]
         part = self.start("mitmdump", self.mitmdump_program(), *place, *options, cores=[PROXY_CORE])
         part.port = port
+        part.authority = home / "mitmproxy-ca-cert.pem"
         part.listens()
         return part
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ISSLTransport
 from twisted.python.failure import Failure
@@ -17,12 +18,13 @@ from zope.interface import implementer
 
 from streamproxy.flow import Flow
 from streamproxy.proxy.http1 import Http1Layer
-from streamproxy.proxy.trust_page import TrustPage
+from streamproxy.proxy.trust_page import PROXY, TrustPage
 from streamproxy.proxy.upstream import LAST_WORDS
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
+from streamproxy.wire.message import Origin
 
 if TYPE_CHECKING:
     from streamproxy.journal import Journal
@@ -122,6 +124,14 @@ class DownstreamProtocol(protocol.Protocol):
     def is_secure(self) -> bool:
         """Whether this is inside TLS."""
         return ISSLTransport.providedBy(self.transport)
+
+    @property
+    def reached_at(self) -> str:
+        """The URL by which this client reached the proxy."""
+        address = self.transport.getHost()
+        if not isinstance(address, IPv4Address | IPv6Address):
+            return PROXY
+        return f"http://{Origin('http', address.host, address.port).netloc}"
 
     def speak_http(self, accounted: int = 0) -> Http1Layer:
         """Read what comes from now on as HTTP/1; so many bytes of what has come were something else."""

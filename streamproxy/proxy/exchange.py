@@ -91,7 +91,8 @@ class Exchange:
             return
         self.flow.url = target.url
         if target.origin.host == TRUST_PAGE:
-            self._answer(self._proxy.trust_page.answer(target.path, head.method), ANSWERED)
+            page = self._proxy.trust_page
+            self._answer(page.answer(target.path, head.method, self._connection.reached_at), ANSWERED)
             return
         self._verdict = verdict = self._settings.rules.on_request(head, target, alias)
         self.flow.rules.extend(verdict.rules)

@@ -63,6 +63,10 @@ class Opening:
         self._established = False
         self._relaying = False
         self._recorded = False
+        # The client has begun its ClientHello.
+        self._in_hello = False
+        # Why the origin couldn't be reached, where the client was still waited for.
+        self._unreached: tuple[str, str] | None = None
         self._addresses: tuple[str, ...] = ()
         self._forget_lookup: Callable[[], None] | None = None
         self._dialling: Deferred[Protocol] | None = None
@@ -175,6 +179,9 @@ class Opening:
         if hello is None:
             if self._connection.half_closed:
                 self._end_here(CLIENT_GONE, "the client ended its side inside its ClientHello")
+            elif not self._in_hello:
+                self._in_hello = True
+                self._connection.deadline.set(self._proxy.settings.timeouts.handshake, self._too_slow)
             return
         decision = self._decision(hello.server_name)
         target = self._target
@@ -272,11 +279,13 @@ class Opening:
 
     def _not_dialled(self, failure: Failure) -> None:
         self._dialling = None
-        if failure.check(CancelledError) or not self._relaying:
-            # What the client will say may still be answered here.
+        if failure.check(CancelledError):
             return
         outcome, status, why = answers.why_not_connected(failure, Route(self._target, self._target.host))
-        if self._established:
+        if not self._relaying:
+            # What the client may say yet may be answered here.
+            self._unreached = outcome, why
+        elif self._established:
             self._end_here(outcome, why)
         else:
             self._refuse(answers.explain(status, why), outcome, why)
@@ -307,12 +316,13 @@ class Opening:
     # Ends
 
     def _too_slow(self) -> None:
-        if not self._established:
+        if self._forget_lookup is not None:
             why = f"looking up {self._target.host} took too long"
             self._refuse(answers.explain(504, why), TIMED_OUT, why)
+        elif self._said:
+            self._end_here(TIMED_OUT, "the client's first bytes took too long")
         else:
-            said = self._said
-            self._end_here(TIMED_OUT, "its first bytes took too long" if said else "nothing was said in the tunnel")
+            self._end_here(*(self._unreached or (TIMED_OUT, "nothing was said in the tunnel")))
 
     def _refuse(self, answer: Answer, outcome: str, why: str = "") -> None:
         """Answer the CONNECT by something else than a tunnel."""

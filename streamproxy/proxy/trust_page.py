@@ -7,6 +7,7 @@ read; the name never leaves the proxy.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import importlib.resources
@@ -21,7 +22,7 @@ from streamproxy.wire.headers import Field
 
 # A name that no DNS has (RFC 6761 section 6.2).
 HOST = "streamproxy.test"
-# What the proxy listens on unless it is told otherwise.
+# Where the proxy is reached unless it is told otherwise.
 PROXY = "http://127.0.0.1:8080"
 
 _ALWAYS: tuple[Field, ...] = (
@@ -69,22 +70,27 @@ certificate to trust, and nothing to install.</p>
 
 
 class TrustPage:
-    """Answers the requests for `HOST`.
+    """Answers the requests for `HOST`. `authority` is None where nothing is intercepted."""
 
-    `authority` is None where nothing is intercepted. `proxy` is the proxy's URL, as the commands on the page have it.
-    """
-
-    def __init__(self, authority: Authority | None, proxy: str = PROXY) -> None:
+    def __init__(self, authority: Authority | None) -> None:
         self._authority = authority
-        self._page = _NO_AUTHORITY.encode() if authority is None else _page(authority, proxy)
-        self._fields = (
+        # A client comes by one of the few addresses that this machine has.
+        self._shown = functools.lru_cache(maxsize=8)(self._show)
+
+    def _show(self, proxy: str) -> Answer:
+        page = _NO_AUTHORITY.encode() if self._authority is None else _page(self._authority, proxy)
+        fields = (
             (b"Content-Type", b"text/html; charset=utf-8"),
-            (b"Content-Security-Policy", _policy(self._page)),
+            (b"Content-Security-Policy", _policy(page)),
             *_ALWAYS,
         )
+        return Answer(200, fields, page)
 
-    def answer(self, path: str, method: bytes) -> Answer:
-        """The answer to a `method` request for a path, with its query if there is one."""
+    def answer(self, path: str, method: bytes, proxy: str = PROXY) -> Answer:
+        """The answer to a `method` request for a path, with its query if there is one.
+
+        `proxy` is the URL by which the client reached the proxy, as the commands on the page have it.
+        """
         path = path.partition("?")[0]
         download = _DOWNLOADS.get(path) if self._authority is not None else None
         if path != "/" and download is None:
@@ -92,7 +98,7 @@ class TrustPage:
         if method not in (b"GET", b"HEAD"):
             return _explained(405, "this can only be read", (b"Allow", b"GET, HEAD"))
         if download is None:
-            return Answer(200, self._fields, self._page)
+            return self._shown(proxy)
         name = path.removeprefix("/").encode()
         fields = (
             (b"Content-Type", download.media_type),

@@ -328,11 +328,7 @@ class LeakTests(SynchronousTestCase):
 
     def living(self):
         gc.collect()
-        return [
-            each
-            for each in gc.get_objects()
-            if isinstance(each, Tls | Interception | DownstreamProtocol)
-        ]
+        return [each for each in gc.get_objects() if isinstance(each, Tls | Interception | DownstreamProtocol)]
 
     def test_of_a_handshake_that_failed_nothing_is_left(self):
         stage = SecureStage()

@@ -311,14 +311,16 @@ class FirstBytesTests(OpeningTestCase):
 
     def test_too_few_to_tell_are_waited_for_and_then_given_up(self):
         for said in (b"\x16", b"SSH-2.0-x", b"\r\n", b"G", b"GET", say_hello()[:50]):
-            self.begin("timeouts: {head: 5}")
+            self.begin("timeouts: {head: 5, handshake: 5}")
             self.open()
             self.client.say(said)
             self.wait(4)
             self.assertFalse(self.client.disconnected, said)
             self.wait(1)
             self.assertTrue(self.client.disconnected, said)
-            self.assertEqual((self.flow.outcome, self.flow.error), ("timed-out", "its first bytes took too long"))
+            self.assertEqual(
+                (self.flow.outcome, self.flow.error), ("timed-out", "the client's first bytes took too long")
+            )
             self.assertEqual(self.dialled, [])
             self.assert_nothing_left()
 

@@ -119,14 +119,28 @@ class SilentClientTests(OpeningTestCase):
         self.assertEqual(self.origin_heard(), b"SSH-2.0-x\r\n")
 
     def test_a_client_that_says_nothing_to_nobody_is_given_up_as_one_that_says_no_head(self):
+        self.begin("timeouts: {head: 7}")
         self.stage.pool.refuses = ConnectionRefusedError()
         self.open()
-        self.wait(29)
+        self.wait(6.5, 0.1)
+        self.assertFalse(self.client.disconnected)
+        self.wait(1)
+        self.assertTrue(self.client.disconnected)
+        flow = self.flow
+        self.assertEqual((flow.outcome, flow.error), ("origin-gone", "a.example refused the connection"))
+        self.assertEqual(flow.status, 200)
+        self.assert_nothing_left(0.2)
+
+    def test_a_hello_that_has_begun_has_as_long_as_a_handshake(self):
+        self.begin("timeouts: {head: 30, handshake: 7}")
+        self.open()
+        for byte in say_hello()[:6]:
+            self.client.say(bytes([byte]))
+            self.wait(1)
         self.assertFalse(self.client.disconnected)
         self.wait(2)
         self.assertTrue(self.client.disconnected)
-        self.assertEqual((self.flow.outcome, self.flow.error), ("timed-out", "nothing was said in the tunnel"))
-        self.assertEqual(self.flow.duration, 30)
+        self.assertEqual(self.flow.outcome, "timed-out")
         self.assert_nothing_left(0.2)
 
     def test_two_that_say_nothing_are_given_up_after_idle(self):
@@ -142,7 +156,7 @@ class SilentClientTests(OpeningTestCase):
 
     def test_one_that_begins_late_has_as_long_for_its_first_bytes_as_any(self):
         for refuses in (None, ConnectionRefusedError()):
-            self.begin("timeouts: {idle: 30, head: 30}")
+            self.begin("timeouts: {idle: 30, head: 30, handshake: 30}")
             self.stage.pool.refuses = refuses
             self.open()
             self.wait(29)

@@ -72,7 +72,7 @@ class TrustPageTests(SynchronousTestCase):
     def setUp(self) -> None:
         key = new_key()
         self.authority = Authority(make_root(key, time.time()), key)
-        self.page = TrustPage(self.authority, "http://10.0.0.1:3128")
+        self.page = TrustPage(self.authority)
 
     def fields(self, path: str, page: TrustPage | None = None, method: bytes = b"GET") -> dict[bytes, bytes]:
         answer = (page or self.page).answer(path, method)
@@ -97,8 +97,13 @@ class TrustPageTests(SynchronousTestCase):
         ):
             self.assertIn(words, text)
 
+    def test_its_commands_have_the_proxys_url_as_each_client_reached_it(self):
+        for proxy in ("http://[fd00::1]:8080", "http://127.0.0.1:3128", "http://[fd00::1]:8080"):
+            text = Reader(self.page.answer("/", b"GET", proxy).body).text
+            self.assertIn(f"curl -x {proxy} ", text)
+
     def test_it_tells_how_for_each_system_and_program_and_how_to_undo_it(self):
-        page = self.page.answer("/", b"GET").body.decode()
+        page = self.page.answer("/", b"GET", "http://10.0.0.1:3128").body.decode()
         text = Reader(page.encode()).text
         for words in (*PLACES, *PROGRAMS, "curl -x http://10.0.0.1:3128 "):
             self.assertIn(words, text)

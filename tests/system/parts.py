@@ -15,6 +15,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sysconfig
@@ -23,7 +24,7 @@ import termios
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest import SkipTest
@@ -169,7 +170,8 @@ class Program:
 class Proxy(Program):
     """`twistd -n streamproxy -c FILE` with `rules` (YAML) in the file, once it listens on `port`.
 
-    It may not print a traceback: that fails the test when it ends.
+    It may not print a traceback: that fails the test when it ends. `ca` is where its authority's certificate is, unless
+    it was told of another `state_dir`. `environment` is what it is started with beside the usual.
     """
 
     def __init__(
@@ -179,15 +181,18 @@ class Proxy(Program):
         *overrides: str,
         twistd: Sequence[str | Path] = (TWISTD,),
         folder: Path | None = None,
+        environment: Mapping[str, str] = {},
+        **options: object,
     ) -> None:
         self.folder = folder or new_folder(case)
+        self.ca = self.folder / ".streamproxy" / "ca.pem"
         config = self.folder / "rules.yaml"
         config.write_text(rules)
         overrides = ("listen=[tcp:0:interface=127.0.0.1]", *overrides)
         sets = [word for override in overrides for word in ("--set", override)]
         case.addCleanup(self._check_output, case)
         command = [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
-        super().__init__(case, command, self.folder)
+        super().__init__(case, command, self.folder, env={**clean_environment(self.folder), **environment}, **options)
         listening = re.compile(r"listening on 127\.0\.0\.1:([0-9]+)")
         self.wait_for(lambda lines: any(map(listening.search, lines)), "the line of a listener")
         self.port = int(next(found[1] for found in map(listening.search, self.lines) if found))
@@ -320,6 +325,28 @@ class Wire:
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
+
+    def start_tls(self, context: ssl.SSLContext, server: bool = False, name: str | None = None) -> None:
+        """Speak TLS from now on; `name` is whom a client takes the other side for.
+
+        An end without close_notify is an error then (`ssl.SSLError`, which is an `OSError`), and no end.
+        """
+        assert not self._buffer, "there is something left to be read as it is"
+        sock = context.wrap_socket(
+            self.sock,
+            server_side=server,
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        # Before the handshake: whoever ends the test then finds it here.
+        self.sock = sock
+        sock.do_handshake()
+
+    def say_goodbye(self) -> None:
+        """End TLS in order (close_notify), and wait until the other side has done the same."""
+        assert isinstance(self.sock, ssl.SSLSocket)
+        self.sock = self.sock.unwrap()
 
     def reset(self) -> None:
         """End the connection with a reset."""
@@ -482,15 +509,21 @@ class Ran(NamedTuple):
     err: str
 
 
-def run(case: SynchronousTestCase, *command: str | Path, folder: Path | None = None, stdin: bytes = b"") -> Ran:
-    """Run a program to its end."""
+def run(
+    case: SynchronousTestCase,
+    *command: str | Path,
+    folder: Path | None = None,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] = {},
+) -> Ran:
+    """Run a program to its end; its `environment` is the usual and this."""
     folder = folder or new_folder(case)
     ended = subprocess.run(
         [str(word) for word in command],
         input=stdin,
         capture_output=True,
         cwd=folder,
-        env=clean_environment(folder),
+        env={**clean_environment(folder), **environment},
         timeout=RUN,
         check=False,
     )
@@ -509,9 +542,12 @@ def curl(case: SynchronousTestCase, proxy: Proxy, *arguments: str | Path, stdin:
 
 
 class Nginx(Program):
-    """nginx from Debian's packages with `root` as its documents; `PUT /put/NAME` keeps what it gets in `root`/put."""
+    """nginx from Debian's packages with `root` as its documents; `PUT /put/NAME` keeps what it gets in `root`/put.
 
-    def __init__(self, case: SynchronousTestCase) -> None:
+    With `pem` (a key and its certificates) it speaks TLS. `more` are settings of its server.
+    """
+
+    def __init__(self, case: SynchronousTestCase, pem: bytes | None = None, more: str = "") -> None:
         program = needed("nginx", "nginx-light")
         folder = new_folder(case)
         self.root = folder / "root"
@@ -521,7 +557,13 @@ class Nginx(Program):
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
-        self.netloc = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.port = listener.getsockname()[1]
+        self.netloc = f"127.0.0.1:{self.port}"
+        self.scheme, secure = "http", ""
+        if pem is not None:
+            (folder / "nginx.pem").write_bytes(pem)
+            self.scheme, secure = "https", "ssl"
+            more += f" ssl_certificate {folder}/nginx.pem; ssl_certificate_key {folder}/nginx.pem;"
         # Started by root, its workers would else be nobody, who may write nowhere here.
         user = "user root;" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(f"""
@@ -542,7 +584,8 @@ class Nginx(Program):
                 types {{ text/html html; text/css css; text/plain txt; image/svg+xml svg; }}
                 client_max_body_size 1g;
                 server {{
-                    listen {self.netloc};
+                    listen {self.netloc} {secure};
+                    {more}
                     root {self.root};
                     location /put/ {{ dav_methods PUT; }}
                     location /small/ {{ dav_methods PUT; client_max_body_size 1k; }}
@@ -561,14 +604,15 @@ class Nginx(Program):
         finally:
             listener.close()
 
-    def url(self, path: str = "/") -> str:
-        return f"http://{self.netloc}{path}"
+    def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
+        """The URL of `path`, with the address or a name of it."""
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
 
-def chromium(case: SynchronousTestCase, proxy: Proxy, *arguments: str | Path) -> str:
-    """Run Chromium by way of `proxy` for one page; what it prints on its standard output."""
+def chromium(case: SynchronousTestCase, proxy: Proxy, *arguments: str | Path, home: Path | None = None) -> str:
+    """Run Chromium by way of `proxy` for one page; what it prints on its standard output. Its HOME is `home`."""
     program = needed("chromium", "chromium")
-    folder = new_folder(case)
+    folder = home or new_folder(case)
     errors = folder / "errors"
     command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -28,7 +28,6 @@ class MalformedTests(SynchronousTestCase):
 
     def test_what_is_no_request(self) -> None:
         for sent in (
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
             b"\x00" * 100 + b"\r\n\r\n",
             b"hello\r\n\r\n",
             b"SSH-2.0-OpenSSH_9.2p1\r\n",

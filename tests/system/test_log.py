@@ -90,7 +90,7 @@ class LineTests(SynchronousTestCase):
     def test_what_was_no_request_has_a_line_too(self) -> None:
         proxy = Proxy(self)
         client = Client(self, proxy)
-        client.send(b"\x16\x03\x01 no request\r\n\r\n")
+        client.send(b"no request\r\n\r\n")
         client.read_to_end()
         (line,) = proxy.recorded(1)
         self.assertEqual((line["status"], line["outcome"], line["method"]), (400, "malformed", "-"))

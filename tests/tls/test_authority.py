@@ -246,6 +246,7 @@ class LeafTests(SynchronousTestCase):
             ("BÜCHER.example", "xn--bcher-kva.example"),
             ("bücher。example", "xn--bcher-kva.example"),
             ("☃.example", "xn--n3h.example"),
+            ("Faß.example", "xn--fa-hia.example"),
             ("under_score.example", "under_score.example"),
             ("127.0.0.1", "127.0.0.1"),
             ("[2001:DB8::1]", "2001:db8::1"),
@@ -645,6 +646,22 @@ class KeptFilesTests(FolderTestCase):
                 ours = self.open().fingerprint
             self.assertEqual(others, [None, ours], late)
             self.assertEqual(sorted(self.listing()), ["ca-key.pem", "ca.pem"])
+
+    def test_who_looks_while_another_process_writes_finds_no_certificate_without_its_key(self):
+        others = []
+        real = Path.open
+
+        def open_slowly(path, *arguments):
+            try:
+                return real(path, *arguments)
+            finally:
+                if not others:
+                    others.append(None)
+                    others.append(self.open().fingerprint)
+
+        with mock.patch.object(Path, "open", open_slowly):
+            ours = self.open().fingerprint
+        self.assertEqual(others, [None, ours])
 
     def test_a_file_is_replaced_whole_or_not_at_all(self):
         path = self.write("bundle", b"before")
