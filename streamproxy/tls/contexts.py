@@ -1,8 +1,8 @@
-"""OpenSSL contexts: made once, and a connection of its own for each handshake.
+"""OpenSSL contexts: made once and kept, and a connection made of them for each handshake.
 
-Towards clients there is one context for all names: the certificate is the connection's. Towards origins there is one
-for each way in which they are dealt with (verified or not, with which certificate of ours). Who is told what of a
-handshake that fails is in `reasons`; how bytes get in and out of a connection in `layer`.
+Towards clients there is one for each of the last names, towards origins one for each way in which they are dealt with
+(verified or not, with which certificate of ours). Who is told what of a handshake that fails is in `reasons`; how bytes
+get in and out of a connection in `layer`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service_identity.hazmat import DNS_ID, DNSPattern, IPAddress_ID, IPAddressP
 from streamproxy.tls.reasons import is_address, why_untrusted, wrong_name
 
 if TYPE_CHECKING:
-    from streamproxy.tls.authority import Authority
+    from streamproxy.tls.authority import Authority, Leaf
 
 # What is spoken inside TLS, best first. HTTP/2 will stand before it, and `layer.Handshake` tells what was agreed on.
 PROTOCOLS = (b"http/1.1",)
@@ -29,6 +29,10 @@ PROTOCOLS = (b"http/1.1",)
 # less than 2048 bits, no SHA-1 under a certificate.
 CIPHERS = b"DEFAULT:@SECLEVEL=2"
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+# Names whose context is kept, of about 20 KiB. To set a certificate on each connection instead costs a tenth of it.
+MOST_CONTEXTS = 512
+# Names whose context is kept, of about 20 KiB. To set a certificate on each connection instead costs a tenth of it.
+MOST_CONTEXTS = 512
 # Sessions kept, one for each origin, so that the next handshake with it needs no certificates.
 MOST_SESSIONS = 1024
 
@@ -79,20 +83,35 @@ class ClientFacing:
 
     def __init__(self, authority: Authority, minimum_version: str = "1.2", keylog: KeyLog | None = None) -> None:
         self.authority = authority
-        self._context = context = _context(SSL.TLS_SERVER_METHOD, minimum_version, keylog)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_session_id(b"streamproxy")
-        context.set_alpn_select_callback(_choose)  # type: ignore[arg-type]
-        context.use_privatekey(authority.leaf_key)
-        for certificate in authority.chain:
-            context.add_extra_chain_cert(certificate)
+        self._minimum_version = minimum_version
+        self._keylog = keylog
+        self._contexts: OrderedDict[str, tuple[Leaf, SSL.Context]] = OrderedDict()
 
     def connection(self, name: str) -> SSL.Connection:
         """A connection that shows a certificate for `name`, a host name or an IP address; raises `AuthorityError`."""
-        connection = SSL.Connection(self._context, None)
-        connection.use_certificate(self.authority.leaf(name).certificate)
+        leaf = self.authority.leaf(name)
+        contexts = self._contexts
+        kept = contexts.get(leaf.name)
+        # A leaf is made anew when its time has come, and its context with it.
+        if kept is None or kept[0] is not leaf:
+            kept = contexts[leaf.name] = leaf, self._make(leaf)
+            if len(contexts) > MOST_CONTEXTS:
+                contexts.popitem(last=False)
+        contexts.move_to_end(leaf.name)
+        connection = SSL.Connection(kept[1], None)
         connection.set_accept_state()
         return connection
+
+    def _make(self, leaf: Leaf) -> SSL.Context:
+        context = _context(SSL.TLS_SERVER_METHOD, self._minimum_version, self._keylog)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"streamproxy")
+        context.set_alpn_select_callback(_choose)  # type: ignore[arg-type]
+        context.use_privatekey(self.authority.leaf_key)
+        context.use_certificate(leaf.certificate)
+        for certificate in self.authority.chain:
+            context.add_extra_chain_cert(certificate)
+        return context
 
 
 class Judgement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from streamproxy.tls import contexts
 from streamproxy.tls.authority import Authority
 from streamproxy.tls.contexts import ClientFacing, Judgement, KeyLog, OriginFacing, TlsError
-from tests.secure import Issued, client_context, issue, issued_for, origin_ca, proxy_authority, server_context
+from tests.secure import DAY, Issued, client_context, issue, issued_for, origin_ca, proxy_authority, server_context
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH = (TLS_1_2, TLS_1_3)
@@ -327,10 +328,22 @@ class ClientFacingTests(SynchronousTestCase):
             facing.connection(name), context or client_context(proxy_authority().pem), server_hostname=name, **how
         )
 
-    def test_there_is_one_context_for_all_names(self):
+    def test_the_context_of_a_name_is_made_once_while_it_is_one_of_the_last(self):
+        self.patch(contexts, "MOST_CONTEXTS", 2)
         facing = ClientFacing(proxy_authority())
-        first, second = facing.connection("a.example"), facing.connection("192.0.2.1")
-        self.assertIs(first.get_context(), second.get_context())
+        first, second = (facing.connection(name).get_context() for name in ("a.example", "192.0.2.1"))
+        self.assertIs(facing.connection("A.EXAMPLE").get_context(), first)
+        facing.connection("c.example")
+        self.assertIs(facing.connection("a.example").get_context(), first)
+        self.assertIsNot(facing.connection("192.0.2.1").get_context(), second)
+
+    def test_a_leaf_that_is_made_anew_is_shown(self):
+        now = [time.time()]
+        ca = issue(is_ca=True, until=400 * DAY)
+        facing = ClientFacing(Authority(ca.certificate, ca.key, now=lambda: now[0]))
+        first = facing.connection("a.example").get_context()
+        now[0] += 150 * 86_400
+        self.assertIsNot(facing.connection("a.example").get_context(), first)
 
     def test_a_client_that_verifies_all_is_content(self):
         facing = ClientFacing(proxy_authority())
@@ -365,7 +378,7 @@ class ClientFacingTests(SynchronousTestCase):
             second = self.meet(facing, context=context, session=first.peer.session)
             self.assertEqual((first.peer.session_reused, second.peer.session_reused), (False, True))
             self.assertTrue(first.peer.session.has_ticket)
-            self.assertEqual(facing._context.get_session_cache_mode(), SSL.SESS_CACHE_OFF)
+            self.assertEqual(facing.connection("a.example").get_context().get_session_cache_mode(), SSL.SESS_CACHE_OFF)
 
     def test_the_least_version_may_be_set(self):
         for least, spoken in (("1.2", [True, True]), ("1.3", [False, True])):
