@@ -127,7 +127,11 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 
 def _authority(settings: Settings) -> Authority:
+    own = settings.tls.authority_certificate is not None
+    is_there = own or (state_folder(settings.state_dir, os.environ) / CERTIFICATE_FILE).exists()
     authority = authority_for(settings.state_dir, settings.tls.authority_certificate, settings.tls.authority_key)
+    if not is_there:
+        _warn(f"there was no CA yet, so one was made: {authority.path}")
     for warning in authority.warnings:
         _warn(warning)
     return authority

@@ -44,7 +44,7 @@ class CannotStart(SystemExit, Exception):
 class Options(usage.Options):
     """`twistd streamproxy -c FILE [--set KEY=VALUE ...] [--check]`."""
 
-    longdesc = "A streaming, intercepting proxy for HTTP, ruled by YAML."
+    longdesc = "A streaming, intercepting proxy for HTTP and HTTPS, ruled by YAML."
     optParameters = [["config", "c", None, "The YAML file with settings and rules."]]
     optFlags = [["check", None, "Read everything, print all errors, and exit: 0 if there are none, else 1."]]
 
@@ -78,7 +78,9 @@ class Options(usage.Options):
             raise CannotStart("\n".join(f"{self['config']}: listen: {problem}" for problem in problems))
         try:
             _origin_facing(self.settings, None)
-        except TlsError as error:
+            if self.settings.tls.authority_certificate is not None:
+                _client_facing(self.settings, None)
+        except (AuthorityError, TlsError) as error:
             raise CannotStart(f"{self['config']}: tls: {error}") from None
         if self["check"]:
             print(f"{self['config']}: in order")

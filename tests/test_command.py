@@ -42,6 +42,10 @@ class Written(io.TextIOWrapper):
         return self.buffer.getvalue()
 
 
+# What is said where there was no CA before.
+MADE = re.compile(r"\Astreamproxy: warning: there was no CA yet, so one was made: [^\n]*/ca\.pem\n")
+
+
 class CommandTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -66,7 +70,7 @@ class CommandTestCase(SynchronousTestCase):
                 status = main([str(each) for each in arguments])
             except SystemExit as exit:
                 status = exit.code
-        return status, out.bytes, err.bytes.decode()
+        return status, out.bytes, MADE.sub("", err.bytes.decode())
 
     def with_state(self, *arguments: str | Path, terminal: bool = False) -> bytes:
         """What comes on stdout with this test's state folder, where all goes well."""
@@ -81,6 +85,17 @@ class CommandTestCase(SynchronousTestCase):
 
 
 class AuthorityTests(CommandTestCase):
+    def test_a_ca_that_is_made_is_told(self):
+        shown = []
+        for _ in range(2):
+            err = Written()
+            with mock.patch.object(sys, "stdout", Written()), mock.patch.object(sys, "stderr", err):
+                main(["ca", "show", "--set", f"state_dir={self.state}"])
+            shown.append(err.bytes.decode())
+        self.assertRegex(shown[0], MADE)
+        self.assertIn(str(self.state), shown[0])
+        self.assertEqual(shown[1], "")
+
     def test_export_gives_the_certificate_in_each_form(self):
         pem = self.with_state("ca", "export")
         authority = open_authority(self.state)
@@ -204,7 +219,7 @@ class RefusalTests(CommandTestCase):
                 check=False,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
-        self.assertEqual((ended.returncode, ended.stderr), (1, b""))
+        self.assertEqual((ended.returncode, MADE.sub("", ended.stderr.decode())), (1, ""))
 
     def test_version(self):
         self.assertEqual(self.run_it("--version"), (0, f"streamproxy {__version__}\n".encode(), ""))

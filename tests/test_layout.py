@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "rules": {"wire"},
     "filters": {"wire"},
     "stream": {"wire", "rules", "filters"},
-    "tls": {"wire"},
+    "tls": set(),
     "flow": {"wire", "rules"},
     "settings": {"wire", "rules"},
     "journal": {"flow"},

@@ -40,8 +40,10 @@ LINGER_BYTES = 1 << 20
 
 
 class Layer(Protocol):
-    """What a downstream connection's bytes are given to."""
+    """What a downstream connection's bytes are given to. `unfinished`: it owes the client more than it has sent."""
 
+    @property
+    def unfinished(self) -> bool: ...
     def data_received(self, data: bytes) -> None: ...
     def read_ended(self) -> None: ...
     def connection_lost(self, reason: Failure) -> None: ...
@@ -132,6 +134,11 @@ class DownstreamProtocol(protocol.Protocol):
         if not isinstance(address, IPv4Address | IPv6Address):
             return PROXY
         return f"http://{Origin('http', address.host, address.port).netloc}"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an end now would come before the end of what the client gets."""
+        return self._layer is not None and self._layer.unfinished
 
     def speak_http(self, accounted: int = 0) -> Http1Layer:
         """Read what comes from now on as HTTP/1; so many bytes of what has come were something else."""

@@ -22,7 +22,7 @@ from streamproxy.proxy.reply import OwnReply
 from streamproxy.proxy.route import direct
 from streamproxy.proxy.stalls import Culprit, culprit, still_since
 from streamproxy.proxy.target import decide_target
-from streamproxy.proxy.trust_page import HOST as TRUST_PAGE
+from streamproxy.proxy.trust_page import is_trust_page
 from streamproxy.rules.verdict import Answer, How, RequestVerdict, ResponseVerdict
 from streamproxy.stream.body import BodyPath, BodyTooLarge
 from streamproxy.stream.pump import Pump
@@ -85,16 +85,16 @@ class Exchange:
             self._request = Request.RECEIVED
         route = self._connection.route
         try:
-            target, host, alias = decide_target(head, self._proxy.via, None if route is None else route.origin)
+            target, host, aliases = decide_target(head, self._proxy.via, route)
         except WireError as error:
             self.fail(MALFORMED if error.status == 400 else REFUSED, error.reason, error.status)
             return
         self.flow.url = target.url
-        if target.origin.host == TRUST_PAGE:
+        if is_trust_page(target.origin.host):
             page = self._proxy.trust_page
             self._answer(page.answer(target.path, head.method, self._connection.reached_at), ANSWERED)
             return
-        self._verdict = verdict = self._settings.rules.on_request(head, target, alias)
+        self._verdict = verdict = self._settings.rules.on_request(head, target, aliases)
         self.flow.rules.extend(verdict.rules)
         if verdict.answer is not None:
             self._answer(verdict.answer, REFUSED if verdict.answer.refusal else ANSWERED)

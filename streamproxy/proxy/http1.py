@@ -136,6 +136,10 @@ class Http1Layer:
             connection.valve.open("next request")
 
     @property
+    def unfinished(self) -> bool:
+        return self._exchange is not None
+
+    @property
     def last(self) -> bool:
         """No other request can come behind the one that is under way: the client has ended its side."""
         return self._connection.half_closed and not self.reader.waiting

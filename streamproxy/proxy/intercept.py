@@ -32,6 +32,8 @@ class Interception:
     ended, with the outcome of `flow` set.
     """
 
+    unfinished = False
+
     def __init__(
         self,
         connection: DownstreamProtocol,
@@ -96,6 +98,9 @@ class Interception:
     def _end(self, outcome: str, why: str = "") -> None:
         report, self._report = self._report, None
         if report is not None:
+            if self._tls is not None:
+                # Past the sink, but on the same wire.
+                self._connection.sink.sent += self._tls.sent
             self._flow.outcome = outcome
             if why:
                 self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"
@@ -107,6 +112,8 @@ class SecureListener:
 
     `said` is what it has said already.
     """
+
+    unfinished = False
 
     def __init__(self, connection: DownstreamProtocol, said: bytes) -> None:
         self._connection = connection

@@ -24,7 +24,7 @@ from streamproxy.proxy.intercept import Interception
 from streamproxy.proxy.lookups import Address
 from streamproxy.proxy.route import Route
 from streamproxy.proxy.target import is_loop
-from streamproxy.proxy.trust_page import HOST as TRUST_PAGE
+from streamproxy.proxy.trust_page import is_trust_page
 from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
 from streamproxy.rules.interception import Decision
 from streamproxy.rules.verdict import Answer
@@ -45,12 +45,16 @@ MOST_SAID = 1 << 17
 # TLS alerts, each a record of its own (RFC 8446 sections 5.1 and 6.2).
 ACCESS_DENIED = bytes([21, 3, 3, 0, 2, 2, 49])
 NO_APPLICATION_PROTOCOL = bytes([21, 3, 3, 0, 2, 2, 120])
+# How HTTP/2 begins (RFC 9113 section 3.4).
+HTTP2_BEGINS = b"PRI * HTTP/2.0\r\n"
 DECIDING = "deciding"
 log = Logger()
 
 
 class Opening:
     """The layer of `connection` from the CONNECT `head` on; `said` are the bytes that came behind it."""
+
+    unfinished = False
 
     def __init__(self, connection: DownstreamProtocol, head: RequestHead, said: bytes, accounted: int) -> None:
         self._connection = connection
@@ -80,7 +84,7 @@ class Opening:
             self._refuse(answers.explain(error.status, error.reason), MALFORMED, error.reason)
             return
         host = self._target.host
-        if host != TRUST_PAGE and proxy.settings.tls.interception.needs_addresses(host):
+        if not is_trust_page(host) and proxy.settings.tls.interception.needs_addresses(host):
             connection.valve.close(DECIDING)
             self._forget_lookup = proxy.pool.lookups.ask(host, self._looked_up)
         else:
@@ -105,7 +109,7 @@ class Opening:
 
     def _decision(self, server_name: str | None) -> Decision:
         host, port = self._target.host, self._target.port
-        if host == TRUST_PAGE and self._proxy.tls is not None:
+        if is_trust_page(host) and self._proxy.tls is not None:
             return Decision(True, "the proxy's own page", True)
         if self._proxy.tls is None:
             return Decision(False, "nothing is intercepted", True)
@@ -166,8 +170,19 @@ class Opening:
             self._look_at_hello(said)
         elif speech is Speech.HTTP:
             self._http()
+        elif said.startswith(HTTP2_BEGINS):
+            self._relay_unreadable("HTTP/2", self._target)
         elif speech is Speech.OTHER or self._connection.half_closed:
             self._relay("neither TLS nor HTTP")
+
+    def _relay_unreadable(self, offered: str, identity: Origin) -> None:
+        """The client speaks nothing that rules can be held against: that may pass where there is no rule for it."""
+        rules, target = self._proxy.settings.rules, self._target
+        if any(rules.has_rules_for(host, target.port) for host in (identity.host, target.host)):
+            why = f"the client speaks only {offered}, which the rules for {identity.host} can't be held against"
+            self._refuse_speech(NO_APPLICATION_PROTOCOL, why)
+        else:
+            self._relay(f"the client speaks only {offered}", identity)
 
     def _look_at_hello(self, said: bytes) -> None:
         hello: ClientHello | None
@@ -185,19 +200,15 @@ class Opening:
             return
         decision = self._decision(hello.server_name)
         target = self._target
-        identity = Origin("https", hello.server_name or target.host, target.port)
-        rules = self._proxy.settings.rules
+        # Who asks for the proxy's own page gets no other host by it.
+        name = None if is_trust_page(target.host) else hello.server_name
+        identity = Origin("https", name or target.host, target.port)
         if not decision.intercept:
             self._relay(decision.why, identity)
         elif identity.host != target.host and self._is_blocked((identity,), opaque=False):
             pass
         elif hello.alpn and not set(PROTOCOLS).intersection(hello.alpn):
-            offered = b", ".join(hello.alpn).decode("ascii", "replace")
-            if any(rules.has_rules_for(host, target.port) for host in (identity.host, target.host)):
-                why = f"the client speaks only {offered}, which the rules for {identity.host} can't be held against"
-                self._refuse_speech(NO_APPLICATION_PROTOCOL, why)
-            else:
-                self._relay(f"the client speaks only {offered}", identity)
+            self._relay_unreadable(b", ".join(hello.alpn)[:100].decode("ascii", "backslashreplace"), identity)
         else:
             said = self._hand_over()
             Interception(self._connection, identity.host, Route(identity, target.host), said, self.flow, self._record)
@@ -240,7 +251,9 @@ class Opening:
             self._origin_stirred()
 
     def _origin_stirred(self) -> None:
-        self._relay("the origin spoke first")
+        # Once the client has begun, what it says decides.
+        if not self._said:
+            self._relay("the origin spoke first")
 
     def _relay(self, why: str, identity: Origin | None = None) -> None:
         """Nobody looks into this tunnel, for the reason `why`; `identity` is whom its client takes it to lead to."""
@@ -262,7 +275,7 @@ class Opening:
 
     def _dial(self, connected: Callable[[], None]) -> None:
         target, clock = self._target, self._proxy.clock
-        if target.host == TRUST_PAGE:
+        if is_trust_page(target.host):
             # That name doesn't leave the proxy.
             dialling: Deferred[Protocol] = fail(DNSLookupError())
         else:

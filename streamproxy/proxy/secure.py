@@ -27,7 +27,7 @@ class OriginHandshake:
         self._result: Protocol | HandshakeFailed | None = None
         self._outcome: Deferred[Protocol] | None = None
         self._too_slow: IDelayedCall | None = None
-        self.protocol = Tls(self._connection, self._inner, self._tell, self._failed)
+        self.protocol = Tls(self._connection, self._inner, self._tell, self._failed, is_client=True)
 
     def outcome(self, seconds: float) -> Deferred[Protocol]:
         """The protocol inside, when the handshake is done; fails with `HandshakeFailed`, after `seconds` at the
@@ -42,7 +42,7 @@ class OriginHandshake:
 
     def remember(self) -> None:
         """Keep the session for the next handshake; something has been received by now."""
-        self._tls.remember(self._host, self._port, self._connection)
+        self._tls.remember(self._port, self._connection, self._judgement)
 
     def _inner(self, _protocol: bytes | None) -> Protocol:
         inner = self._make()

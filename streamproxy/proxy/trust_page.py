@@ -25,6 +25,12 @@ HOST = "streamproxy.test"
 # Where the proxy is reached unless it is told otherwise.
 PROXY = "http://127.0.0.1:8080"
 
+
+def is_trust_page(host: str) -> bool:
+    """Whether a host's name, in lower case, is that of the page."""
+    return host.rstrip(".") == HOST
+
+
 _ALWAYS: tuple[Field, ...] = (
     (b"Cache-Control", b"no-store"),
     (b"X-Content-Type-Options", b"nosniff"),

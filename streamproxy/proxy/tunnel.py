@@ -151,6 +151,10 @@ class Tunnel:
         if end.lost:
             self.origin_lost()
 
+    @property
+    def unfinished(self) -> bool:
+        return not self._to_client_done
+
     # What the client does
 
     def data_received(self, data: bytes) -> None:

@@ -66,6 +66,11 @@ class UpstreamConnection(Protocol):
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._exchange is not None
+
     def begin(self, exchange: Exchange, method: bytes) -> None:
         """`exchange` sends a `method` request on this connection now, and gets all that comes back."""
         self._exchange = exchange
@@ -82,8 +87,10 @@ class UpstreamConnection(Protocol):
         if self.remember is not None:
             self.remember()
             self.remember = None
-        # Whatever stands behind a response that has ended was never asked for.
-        if self.reusable and self.reader.ended and not self.reader.waiting:
+        # Whatever stands behind a response that has ended was never asked for. Over TLS an end that is about to come
+        # may be known already.
+        ending = getattr(self.transport, "peer_ended", False)
+        if self.reusable and self.reader.ended and not self.reader.waiting and not ending:
             self._pool.give(self)
             self.valve.open(TURN)
         else:

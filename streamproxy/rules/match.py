@@ -197,19 +197,21 @@ class Asked:
         return index % (paths * len(query_forms(self.query))) == 0
 
 
-class AskedOfEither(Asked):
-    """What was asked for of one of two origins, and no telling of which."""
+class AskedOfAny(Asked):
+    """What was asked for of one of several origins, and no telling of which."""
 
-    __slots__ = ("_alias",)
+    __slots__ = ("_aliases",)
 
-    def __init__(self, target: Target, alias: Origin) -> None:
+    def __init__(self, target: Target, aliases: Iterable[Origin]) -> None:
         super().__init__(target)
-        self._alias = alias
+        self._aliases = aliases
 
     @property
     def urls(self) -> list[str]:
         if self._urls is None:
-            self._urls = self._urls_at(self.target.origin) + self._urls_at(self._alias)
+            self._urls = self._urls_at(self.target.origin)
+            for alias in self._aliases:
+                self._urls += self._urls_at(alias)
         return self._urls
 
 

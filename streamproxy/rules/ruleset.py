@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterable
 
 from streamproxy.rules import schema
-from streamproxy.rules.match import Asked, AskedOfEither, host_forms
+from streamproxy.rules.match import Asked, AskedOfAny, host_forms
 from streamproxy.rules.paths import within
 from streamproxy.rules.rule import TEXT, Part, Rule
 from streamproxy.rules.values import Redirect
@@ -72,7 +72,7 @@ class RuleSet:
                 self._by_host.setdefault(host, []).append(index)
         # Which rules' hosts match depends on the host alone, so it's found once for it, not at each request.
         self._rules_for = functools.lru_cache(maxsize=1024)(self._find_rules_for)
-        self._rules_for_either = functools.lru_cache(maxsize=1024)(self._find_rules_for_either)
+        self._rules_for_any = functools.lru_cache(maxsize=1024)(self._find_rules_for_any)
         self._deciding_at = functools.lru_cache(maxsize=1024)(self._find_deciding_at)
 
     def _find_rules_for(self, host: str, port: int) -> tuple[Rule, ...]:
@@ -83,24 +83,24 @@ class RuleSet:
                 indexes.add(index)
         return tuple(self.rules[index] for index in sorted(indexes))
 
-    def _find_rules_for_either(self, one: Origin, other: Origin) -> tuple[Rule, ...]:
-        found = {*self._rules_for(one.host, one.port), *self._rules_for(other.host, other.port)}
+    def _find_rules_for_any(self, origins: tuple[Origin, ...]) -> tuple[Rule, ...]:
+        found = {rule for origin in origins for rule in self._rules_for(origin.host, origin.port)}
         return tuple(rule for rule in self.rules if rule in found)
 
-    def on_request(self, head: RequestHead, target: Target, alias: Origin | None = None) -> RequestVerdict:
+    def on_request(self, head: RequestHead, target: Target, aliases: tuple[Origin, ...] = ()) -> RequestVerdict:
         """What the rules say about a request's head. `target` is what the client asked for.
 
-        `alias` is for a request within an intercepted tunnel whose Host field names another origin than the tunnel
-        goes to: conditions on host and URL hold if they do for either, as the origin may answer for both.
+        `aliases` are for a request within a tunnel: whom else its origin goes by, as the CONNECT or the Host field
+        name it. Conditions on host and URL hold if they do for any of them, as the origin may answer for all.
         """
         matched: list[Rule] = []
         applied: list[Rule] = []
         rules = self.rules
         if rules:
             _, host, port = target.origin
-            rules = self._rules_for(host, port) if alias is None else self._rules_for_either(target.origin, alias)
+            rules = self._rules_for_any((target.origin, *aliases)) if aliases else self._rules_for(host, port)
         if rules:
-            asked = Asked(target) if alias is None else AskedOfEither(target, alias)
+            asked = AskedOfAny(target, aliases) if aliases else Asked(target)
             method = head.method.decode("latin-1").upper()
             for rule in rules:
                 if not rule.holds_for(method, asked):

@@ -8,7 +8,9 @@ get in and out of a connection in `layer`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -23,14 +25,12 @@ from streamproxy.tls.reasons import is_address, why_untrusted, wrong_name
 if TYPE_CHECKING:
     from streamproxy.tls.authority import Authority, Leaf
 
-# What is spoken inside TLS, best first. HTTP/2 will stand before it, and `layer.Handshake` tells what was agreed on.
+# What is spoken inside TLS, best first. HTTP/2 will stand before it; `layer.Tls` tells what was agreed on.
 PROTOCOLS = (b"http/1.1",)
 # OpenSSL's own choice of ciphers; with its level 2 nothing is trusted below 112 bits of security: no RSA or DH of
 # less than 2048 bits, no SHA-1 under a certificate.
 CIPHERS = b"DEFAULT:@SECLEVEL=2"
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-# Names whose context is kept, of about 20 KiB. To set a certificate on each connection instead costs a tenth of it.
-MOST_CONTEXTS = 512
 # Names whose context is kept, of about 20 KiB. To set a certificate on each connection instead costs a tenth of it.
 MOST_CONTEXTS = 512
 # Sessions kept, one for each origin, so that the next handshake with it needs no certificates.
@@ -117,22 +117,37 @@ class ClientFacing:
 class Judgement:
     """Whom a connection to an origin must prove to be with, and what was found wrong (in words) if it didn't.
 
-    It is asked in the handshake, so that one that fails ends before the origin has heard anything but that.
+    It is asked in the handshake, so that one that fails ends before the origin has heard anything but that. `until` is
+    when (seconds since the epoch) what it proved is no longer true: the first of its certificates ends then. A session
+    that is resumed is proof until the same moment, as OpenSSL asks for no certificate again.
     """
 
-    __slots__ = ("host", "problem")
+    __slots__ = ("_asked", "host", "problem", "until")
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.problem = ""
+        self.until = math.inf
+        self._asked = False
 
     def __call__(self, connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
         """OpenSSL's word on one certificate of the chain; and on the last ours, whether its name is the host's."""
-        if not ok:
-            self.problem = why_untrusted(code, depth, certificate.to_cryptography(), self.host)
-        elif depth == 0:
-            self.problem = _name_problem(certificate.to_cryptography(), self.host)
+        try:
+            self._judge(certificate.to_cryptography(), code, depth, ok)
+        except Exception:
+            # What a certificate is made of is for others to choose.
+            self.problem = f"the certificate of {self.host}, or of an authority above it, can't be read"
         return not self.problem
+
+    def _judge(self, certificate: x509.Certificate, code: int, depth: int, ok: int) -> None:
+        if not self._asked:
+            # The session that was offered isn't resumed.
+            self._asked, self.until = True, math.inf
+        self.until = min(self.until, certificate.not_valid_after_utc.timestamp())
+        if not ok:
+            self.problem = why_untrusted(code, depth, certificate, self.host)
+        elif depth == 0:
+            self.problem = _name_problem(certificate, self.host)
 
 
 class OriginFacing:
@@ -151,15 +166,17 @@ class OriginFacing:
         certificates: Sequence[str] = (),
         minimum_version: str = "1.2",
         keylog: KeyLog | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        self._now = now
         self._verifies = verifies
         self._certificate_for = certificate_for
         self._trusted_ca = trusted_ca
         self._minimum_version = minimum_version
         self._keylog = keylog
         self._contexts: dict[tuple[bool, str | None], SSL.Context] = {}
-        # Each with the context that it was made with: it holds only as long as that is asked for.
-        self._sessions: OrderedDict[tuple[str, int], tuple[SSL.Context, SSL.Session]] = OrderedDict()
+        # Each with the context that it was made with, for it holds only as long as that is asked for; and until when.
+        self._sessions: OrderedDict[tuple[str, int], tuple[SSL.Context, SSL.Session, float]] = OrderedDict()
         self._certificates = certificates
 
     def prepare(self) -> None:
@@ -205,21 +222,22 @@ class OriginFacing:
         context = self._context_for(verified, self._certificate_for(host, port))
         connection = SSL.Connection(context, None)
         judgement = Judgement(host)
-        connection.set_verify(SSL.VERIFY_PEER if verified else SSL.VERIFY_NONE, judgement)
+        made_with, session, until = self._sessions.get((host, port), (None, None, 0.0))
+        if session is not None and made_with is context and self._now() < until:
+            connection.set_session(session)
+            judgement.until = until
+        connection.set_verify(*((SSL.VERIFY_PEER, judgement) if verified else (SSL.VERIFY_NONE,)))
         if not is_address(host):
             connection.set_tlsext_host_name(host.removesuffix(".").encode("ascii"))
-        made_with, session = self._sessions.get((host, port), (None, None))
-        if session is not None and made_with is context:
-            connection.set_session(session)
         connection.set_connect_state()
         return connection, judgement
 
-    def remember(self, host: str, port: int, connection: SSL.Connection) -> None:
+    def remember(self, port: int, connection: SSL.Connection, judgement: Judgement) -> None:
         """Keep the session of `connection`, on which something has been received, for the next one."""
-        session = connection.get_session()
+        session, host = connection.get_session(), judgement.host
         if session is not None:
             sessions = self._sessions
-            sessions[host, port] = connection.get_context(), session
+            sessions[host, port] = connection.get_context(), session, judgement.until
             sessions.move_to_end((host, port))
             if len(sessions) > MOST_SESSIONS:
                 sessions.popitem(last=False)

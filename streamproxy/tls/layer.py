@@ -28,6 +28,15 @@ ROUND_A_RECORD = 64
 # What is written while it is corked is sent when it comes to so much.
 MOST_HELD = 65536
 
+# Wire that may come with nothing said in it. A peer needs none but for a few tickets and new keys; each of these costs
+# more than a whole record of what is said.
+MOST_QUIET = 65536
+# What TLS says of its own accord on a connection, beside what is written. They are answers to new keys, of 27 bytes
+# each, and who asks for so many of them without end would fill our memory. They are sent with what is written, or
+# after so many reads.
+MOST_ANSWERED = 131072
+ANSWERED_AFTER = 16
+
 # Makes the protocol that is spoken inside, when the handshake is done; it is given what was agreed on by ALPN.
 MakeInner = Callable[[bytes | None], Protocol]
 
@@ -37,8 +46,9 @@ class Tls(Protocol):
     """Speaks TLS as `connection` does, from when it is given a transport; a transport itself to what is inside.
 
     `make_inner` gives what is inside, and `done` is called when that has its transport; `failed` where the handshake
-    comes to nothing. One of the two is called, once. After that `connectionLost` goes inside: with ConnectionDone where
-    the peer had said that it ends (close_notify, RFC 8446 section 6.1), else with what broke.
+    comes to nothing. One of the two is called, once. `is_client`: the peer is a server. Where what is inside says
+    that it is `unfinished`, an end is never called one in order. After that `connectionLost` goes inside: with
+    ConnectionDone where the peer had said that it ends (close_notify, RFC 8446 section 6.1), else with what broke.
     """
 
     transport: Any
@@ -49,23 +59,32 @@ class Tls(Protocol):
         make_inner: MakeInner,
         done: Callable[[], None],
         failed: Callable[[Failure], None],
+        is_client: bool = False,
     ) -> None:
         self._connection = connection
+        self._is_client = is_client
         self._make_inner = make_inner
         self._done = done
         self._failed = failed
         self._inner: Protocol | None = None
         # What ended it, where that wasn't the transport.
         self._reason: Failure | None = None
-        self._peer_ended = False
+        # The peer has said that it ends; known before its last words go inside.
+        self.peer_ended = False
         self._lost = False
         self._paused = False
+        self._producer: IPushProducer | None = None
+        # Bytes of wire since something was said.
+        self._quiet = 0
+        self._reads = self._answered = 0
         # Nothing can be said or heard any more.
         self._over = False
         self._corked = False
         self._held: list[bytes] = []
         self._held_size = 0
         self.disconnecting = False
+        # Bytes of wire.
+        self.sent = 0
 
     # Towards the transport
 
@@ -95,6 +114,11 @@ class Tls(Protocol):
             self._shake_hands()
             if self._inner is None:
                 return
+        self._quiet += len(data)
+        if self._quiet > MOST_QUIET + len(data):
+            # It sends new keys for ever, or whatever else it is: that takes our time, and our answers our memory.
+            self.abortConnection()
+            return
         self._read()
 
     def _read(self) -> None:
@@ -107,22 +131,30 @@ class Tls(Protocol):
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
-            self._peer_ended = True
+            self.peer_ended = True
         except SSL.Error:
             failure = Failure()
         if pieces:
+            self._quiet = 0
             assert self._inner is not None
             self._inner.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        else:
-            # What was read was TLS's own, and may have an answer.
-            self._send_records(LONGEST_RECORD)
+        self._reads += 1
+        if not pieces or self._reads % ANSWERED_AFTER == 0:
+            self._answer()
         if self._over:
             return
         if failure is not None:
             self._break(failure)
-        elif self._peer_ended:
-            self._say_goodbye()
-            self._end()
+        elif self.peer_ended:
+            self._answer_goodbye()
+
+    def _answer(self) -> None:
+        """Send what TLS itself has to say to what was read."""
+        before = self.sent
+        self._send_records(LONGEST_RECORD)
+        self._answered += self.sent - before
+        if self._answered > MOST_ANSWERED and not self._over:
+            self.abortConnection()
 
     def _break(self, failure: Failure | None = None) -> None:
         """OpenSSL can't go on, for the reason `failure`, else the exception that is being handled."""
@@ -131,10 +163,27 @@ class Tls(Protocol):
         self._send_records(LONGEST_RECORD)
         self._end()
 
+    def _answer_goodbye(self) -> None:
+        """The peer has said that it ends; so does this, for there is no half-close."""
+        if not getattr(self._inner, "unfinished", False):
+            self._say_goodbye()
+            self._end()
+        elif self._is_client:
+            # A server that has said all it will: there is no use in what was still to be sent to it.
+            self.abortConnection()
+        else:
+            # A goodbye would say that what it has got is the whole.
+            self._end()
+
     def _end(self) -> None:
         """Send what is written; then the transport is of no use any more."""
         self._over = self.disconnecting = True
         self._let_read()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # Twisted doesn't close a transport that has a producer which it has paused.
+            self.transport.unregisterProducer()
+            producer.pauseProducing()
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
@@ -142,7 +191,9 @@ class Tls(Protocol):
         self._held = []
         if self._reason is not None:
             reason = self._reason
-        elif reason.check(ConnectionDone) and not self._peer_ended:
+        elif self.peer_ended:
+            reason = Failure(ConnectionDone())
+        elif reason.check(ConnectionDone):
             reason = Failure(ConnectionLost("the connection ended without a close_notify"))
         inner, self._inner = self._inner, None
         if inner is not None:
@@ -156,6 +207,7 @@ class Tls(Protocol):
         try:
             while True:
                 records = self._connection.bio_read(size)
+                self.sent += len(records)
                 self.transport.write(records)
                 if len(records) < size:
                     return
@@ -261,10 +313,13 @@ class Tls(Protocol):
             producer.stopProducing()
         else:
             # What is written here is written there at once, so its fullness is ours.
+            self._producer = producer
             self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        self.transport.unregisterProducer()
+        if self._producer is not None:
+            self._producer = None
+            self.transport.unregisterProducer()
 
     def getPeerCertificate(self) -> Any:
         return self._connection.get_peer_certificate()

@@ -277,7 +277,6 @@ class FirstBytesTests(OpeningTestCase):
         b"\x16\x02\x00",
         b"EHLO me\r\n",
         b"0032git-upload-pack /a\x00host=b\x00",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x80\x2e\x01\x03\x01",
     ]
 

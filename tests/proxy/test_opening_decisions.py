@@ -341,6 +341,19 @@ class AlpnTests(OpeningTestCase):
             self.client.end()
             self.assert_nothing_left(0.2)
 
+    def test_http_2_without_tls_is_held_to_the_same(self):
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        for rules, passes in (("{host: b.example}", True), ("{host: a.example, path: /x}", False)):
+            self.begin(f"rules: [{{match: {rules}, block: 403}}]")
+            self.open("a.example:80")
+            self.client.say(preface)
+            self.assertEqual(self.dialled, [("a.example", 80)] if passes else [])
+            if passes:
+                self.assertEqual(self.origin_heard(), preface)
+            else:
+                self.assertEqual((self.heard(), self.flow.outcome), (b"", "refused"))
+                self.assertIn("speaks only HTTP/2", self.flow.error)
+
     def test_a_rule_for_the_server_name_counts_and_so_does_one_for_the_target(self):
         for host in ("a.example", "b.example"):
             self.begin(f"rules: [{{match: {{host: {host}, path: /x}}, respond: {{text: x}}}}]")

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.proxy.route import Route, direct
 from streamproxy.proxy.target import decide_target
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import NO_BODY, Origin, RequestHead, Target, WireError
@@ -9,7 +10,7 @@ from streamproxy.wire.message import NO_BODY, Origin, RequestHead, Target, WireE
 INSIDE = Origin("https", "a.example", 8443)
 
 
-def decide(target: bytes, *fields: tuple[bytes, bytes], method: bytes = b"GET", inside: Origin | None = None):
+def decide(target: bytes, *fields: tuple[bytes, bytes], method: bytes = b"GET", inside: Route | None = None):
     return decide_target(RequestHead(method, target, (1, 1), Headers(fields), NO_BODY), b"proxy", inside)
 
 
@@ -69,18 +70,18 @@ class InsideTests(SynchronousTestCase):
     """In a tunnel there is one origin."""
 
     def inside(self, target: bytes, *fields: tuple[bytes, bytes], method: bytes = b"GET"):
-        return decide(target, *fields, method=method, inside=INSIDE)
+        return decide(target, *fields, method=method, inside=direct(INSIDE))
 
     def refused(self, *args, **more) -> int:
         return self.assertRaises(WireError, self.inside, *args, **more).status
 
     def test_a_path_is_the_tunnels_origins(self):
         found = self.inside(b"/x/../%41?q", (b"Host", b"A.example:8443"))
-        self.assertEqual(found, (Target(INSIDE, "/x/../%41?q"), b"A.example:8443", None))
+        self.assertEqual(found, (Target(INSIDE, "/x/../%41?q"), b"A.example:8443", ()))
 
     def test_without_host_it_is_the_origins(self):
-        self.assertEqual(self.inside(b"/")[1:], (b"a.example:8443", None))
-        self.assertEqual(self.inside(b"/", (b"Host", b""))[1:], (b"a.example:8443", None))
+        self.assertEqual(self.inside(b"/")[1:], (b"a.example:8443", ()))
+        self.assertEqual(self.inside(b"/", (b"Host", b""))[1:], (b"a.example:8443", ()))
 
     def test_another_host_goes_on_as_it_came_and_is_told(self):
         for said, named in (
@@ -88,7 +89,14 @@ class InsideTests(SynchronousTestCase):
             (b"a.example", Origin("https", "a.example", 443)),
             (b"B.example:1", Origin("https", "b.example", 1)),
         ):
-            self.assertEqual(self.inside(b"/", (b"Host", said)), (Target(INSIDE, "/"), said, named))
+            self.assertEqual(self.inside(b"/", (b"Host", said)), (Target(INSIDE, "/"), said, (named,)))
+
+    def test_whom_the_connect_named_is_told_as_well(self):
+        route = Route(INSIDE, "front.example")
+        front = Origin("https", "front.example", 8443)
+        for said, named in ((b"a.example:8443", ()), (b"b.example", (Origin("https", "b.example", 443),)), (b"", ())):
+            found = decide(b"/", (b"Host", said), inside=route)
+            self.assertEqual((found.target, found.aliases), (Target(INSIDE, "/"), (front, *named)))
 
     def test_the_server_as_a_whole(self):
         self.assertEqual(self.inside(b"*", method=b"OPTIONS").target, Target(INSIDE, "*"))
@@ -97,7 +105,7 @@ class InsideTests(SynchronousTestCase):
     def test_an_absolute_target_is_for_the_same_origin_and_wins_over_host(self):
         for said in (b"b.example", b"a.example:8443"):
             found = self.inside(b"https://A.example:8443/x", (b"Host", said))
-            self.assertEqual(found, (Target(INSIDE, "/x"), b"a.example:8443", None))
+            self.assertEqual(found, (Target(INSIDE, "/x"), b"a.example:8443", ()))
         for other in (b"https://b.example:8443/", b"http://a.example:8443/", b"https://a.example/"):
             self.assertEqual(self.refused(other), 421, other)
 

@@ -166,7 +166,7 @@ class AliasTests(SynchronousTestCase):
 
     def ask(self, text: str, path: str = "/a") -> RequestVerdict:
         return rules(text).on_request(
-            request(), target(f"https://to.example{path}"), Origin("https", "as.example", 443)
+            request(), target(f"https://to.example{path}"), (Origin("https", "as.example", 443),)
         )
 
     def test_a_condition_on_host_or_url_holds_if_it_does_for_either(self) -> None:

@@ -88,7 +88,7 @@ class Origin:
         connection, self.judgement = facing.connection(host, port)
         met = Met(connection, self.context, server_side=True)
         if met.done:
-            facing.remember(host, port, connection)
+            facing.remember(port, connection, self.judgement)
             met.end()
         else:
             facing.forget(host, port)
@@ -116,6 +116,20 @@ class SessionTests(OriginFacingTestCase):
             origin = Origin(issued_for("a.example"), version)
             place = ("a.example", 443)
             self.assertEqual(self.reused(self.facing(), origin, place, place, place), [False, True, True])
+
+    def test_a_session_proves_nothing_after_one_of_the_certificates_has_ended(self):
+        ca = issue(is_ca=True, by=origin_ca(), until=2 * DAY, common_name="an authority between")
+        for issued, ends in ((issue("a.example", by=origin_ca(), until=3 * DAY), 3), (None, 2)):
+            issued = issued or issue("a.example", by=ca, until=3 * DAY, above=(ca,))
+            for version in BOTH:
+                days = [0.0]
+                facing = self.facing(now=lambda days=days: time.time() + days[0] * 86_400)
+                origin = Origin(issued, version)
+                seen = []
+                # Resumed sessions bring new ones, which prove no more than the first.
+                for days[0] in (0, ends - 0.2, ends - 0.1, ends + 0.1):
+                    seen += self.reused(facing, origin, ("a.example", 443))
+                self.assertEqual(seen, [False, True, True, False], (ends, version))
 
     def test_of_an_unverified_origin_too(self):
         for version in BOTH:
