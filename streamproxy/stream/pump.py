@@ -6,7 +6,8 @@ What flow control is here, in whole:
   tells when it is full. Between them everything is synchronous, so the pump's queue is the only place where a
   body can wait, and the pump is the only one that pauses its source for it.
 - The source calls `write` with whatever one read became. The pump writes it on in pieces of at most `size` bytes,
-  in the same turn. A piece may fill the sink: then the rest stays in the queue and the valve closes.
+  in the same turn (in larger ones to TLS, which makes records of its own of what it gets). A piece may fill the
+  sink: then the rest stays in the queue and the valve closes.
 - A closed valve doesn't stop bytes that have already been read (over TLS a whole read is decrypted, whatever is
   paused): they are taken, and queued. So the queue holds at most about what one read brings.
 - The sink drains: the queue goes first, and only when it is empty and the sink still has room does the valve open.
@@ -32,6 +33,8 @@ from collections.abc import Callable, Iterator
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.valve import Valve
 
+# The largest piece for a sink that gathers pieces into records of its own, TLS: what it sends at a time.
+MOST_GATHERED = 65536
 # The reason by which a pump's valve is shut.
 SINK_FULL = "sink full"
 
@@ -159,6 +162,8 @@ class Pump:
     def _move(self) -> bool:
         """Write until there is no more, or no more room; whether anything was written."""
         sink, queue, size = self._sink, self._queue, self._size
+        if sink is not None and sink.gathers:
+            size = MOST_GATHERED
         moved = False
         while queue and sink is not None and not sink.full:
             data = queue[0]

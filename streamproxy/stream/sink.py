@@ -32,7 +32,9 @@ class Sink:
         self.full = False
         self.sent = 0
         self.pump: Pump | None = None
-        # TLS fills its records with what is written between these two; TCP gathers by itself.
+        # TLS fills its records with what is written between these two, so that smaller pieces would only be cut to be
+        # joined again. TCP gathers by itself.
+        self.gathers = hasattr(transport, "cork")
         self.cork: Callable[[], None] = getattr(transport, "cork", _nothing)
         self.uncork: Callable[[], None] = getattr(transport, "uncork", _nothing)
         transport.registerProducer(self, True)
