@@ -21,7 +21,7 @@ LENGTH = 600
 LOADS = ((32, 5, 4), (1, 3, 3), (256, 3, 3))
 TIMES = 8
 BULK = 1 << 30
-BULK_ROUNDS = 3
+BULK_ROUNDS = 5
 STRAIGHT = "no proxy"
 OURS, DEFAULT, QUIET = "streamproxy", "mitmdump", "mitmdump -q"
 # How mitmdump is told not to hold bodies.
@@ -130,7 +130,7 @@ def bulk(parts: Parts, report: Report) -> None:
     """One large body, streamed; informative."""
     origin = parts.origin()
     proxies = {STRAIGHT: origin, OURS: parts.streamproxy(), DEFAULT: parts.mitmdump(*STREAMED)}
-    bulk_by(report, origin.url, proxies, lambda part: Connection.to(part.port), None)
+    bulk_by(report, origin.url, proxies, lambda part: Connection.to(part.port))
 
 
 def bulk_by(
@@ -138,7 +138,6 @@ def bulk_by(
     url: Callable[[str], str],
     parts: Mapping[str, Part],
     connect: Callable[[Part], Connection],
-    goal: float | None,
 ) -> None:
     """One large body by each of `parts` in turns, to which `connect` connects; `url` is the origin's."""
     wanted = checksum(BULK)
@@ -160,6 +159,13 @@ def bulk_by(
         connection.close()
         return Fetched(BULK / took / 1e6, busy)
 
+    compare_bulk(report, parts, fetch, None)
+
+
+def compare_bulk(
+    report: Report, parts: Mapping[str, Part], fetch: Callable[[str, Part], Fetched], goal: float | None
+) -> None:
+    """What `fetch` gives for each of `parts`, in turns."""
     report.say(f"1 GiB by each way, {BULK_ROUNDS} rounds")
     seen = in_turns(BULK_ROUNDS, {name: partial(fetch, name, part) for name, part in parts.items()})
     for name, each in seen.items():

@@ -3,26 +3,32 @@ what a stalled reader costs where there is TLS on both sides of the proxy."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from functools import partial
 
+from bench.case_rate import (
+    BULK as LARGE,
+)
 from bench.case_rate import (
     DEFAULT,
     LENGTH,
     OURS,
     STRAIGHT,
     STREAMED,
+    Fetched,
     Round,
-    bulk_by,
+    compare_bulk,
     compare_rounds,
     in_turns,
     run_load,
     tell_rounds,
 )
 from bench.case_stall import Way, down, up
-from bench.connection import Connection, get
+from bench.connection import check, get
 from bench.figures import Report
-from bench.parts import PROXY_CORE, Part, Parts
+from bench.parts import OTHER_CORES, PROXY_CORE, Part, Parts, program
 from bench.secure import SecureConnection, straight, through
 
 CONNECTIONS = 32
@@ -77,14 +83,28 @@ def tls_rate(parts: Parts, report: Report) -> None:
 
 
 def tls_bulk(parts: Parts, report: Report) -> None:
-    """One large body, streamed."""
-    origin = parts.origin()
-    proxies = {STRAIGHT: origin, OURS: parts.streamproxy(), DEFAULT: parts.mitmdump(*STREAMED)}
+    """One large body, streamed, from nginx to curl: what their core does for it is little beside what a proxy does."""
+    curl = program("curl", "curl")
+    nginx = parts.nginx()
+    url = nginx.secure_url("/large")
+    proxies = {STRAIGHT: nginx, OURS: parts.streamproxy(), DEFAULT: parts.mitmdump(*STREAMED)}
+    for name in (OURS, DEFAULT):
+        look(through(proxies[name], nginx), report, name, nginx.secure_url("/small"))
 
-    def connect(part: Part) -> Connection:
-        return straight(origin) if part is origin else through(part, origin)
+    def fetch(name: str, part: Part) -> Fetched:
+        way = [] if part is nginx else ["--proxy", f"http://127.0.0.1:{part.port}"]
+        asked = [curl, "-q", "-sS", "--noproxy", "", *way, "--cacert", part.authority, "--max-time", "120", url]
+        told = ["-o", "/dev/null", "-w", "%{http_code} %{size_download}"]
+        busy, began = part.processor_seconds(), time.monotonic()
+        ran = subprocess.run(
+            ["taskset", "-c", ",".join(map(str, OTHER_CORES)), *asked, *told], capture_output=True, check=False
+        )
+        took = time.monotonic() - began
+        busy = part.processor_seconds() - busy
+        check(ran.stdout == b"200 %d" % LARGE, f"{name}: {ran.stdout!r} {ran.stderr!r}")
+        return Fetched(LARGE / took / 1e6, busy)
 
-    bulk_by(report, origin.secure_url, proxies, connect, BULK)
+    compare_bulk(report, proxies, fetch, BULK)
 
 
 def secured(parts: Parts, twice: bool = False) -> Way:

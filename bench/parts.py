@@ -273,11 +273,13 @@ class Parts:
         return part
 
     def nginx(self, cores: Sequence[int] = OTHER_CORES) -> Part:
-        """nginx with one worker, and a file of 600 bytes at /small."""
+        """nginx with one worker, a file of 600 bytes at /small, and one of 1 GiB, that takes no room, at /large."""
         found = program("nginx", "nginx-light")
         folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="served-"))
         (folder / "root").mkdir()
         (folder / "root" / "small").write_bytes(b"x" * 600)
+        with (folder / "root" / "large").open("wb") as large:
+            large.truncate(1 << 30)
         port, secure_port = free_port(), free_port()
         # Started by root, its worker would else be nobody, who can't read what is ours.
         user = "user root;" if os.geteuid() == 0 else ""
