@@ -47,7 +47,7 @@ class Tls(Protocol):
 
     `make_inner` gives what is inside, and `done` is called when that has its transport; `failed` where the handshake
     comes to nothing. One of the two is called, once. `is_client`: the peer is a server. Where what is inside says
-    that it is `unfinished`, an end is never called one in order. After that `connectionLost` goes inside: with
+    that it is `unfinished`, a peer's goodbye isn't answered with one. After that `connectionLost` goes inside: with
     ConnectionDone where the peer had said that it ends (close_notify, RFC 8446 section 6.1), else with what broke.
     """
 
