@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 
 from OpenSSL import SSL
@@ -11,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.tls import layer
 from streamproxy.tls.contexts import ClientFacing, OriginFacing
 from streamproxy.tls.layer import Tls
 from tests.fakes import BoundedTransport
@@ -21,6 +23,8 @@ TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 class Inside(Protocol):
     """Keeps what it is told, in order."""
+
+    unfinished = False
 
     def __init__(self, said: list[object], greeting: bytes = b"") -> None:
         self.said = said
@@ -38,6 +42,22 @@ class Inside(Protocol):
         self.said.append(reason.type)
 
 
+class Producer:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
 class LayerTests(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
@@ -48,12 +68,13 @@ class LayerTests(SynchronousTestCase):
         self.agreed.append(agreed)
         return Inside(self.said, greeting)
 
-    def tls(self, connection: SSL.Connection, greeting: bytes = b"") -> Tls:
+    def tls(self, connection: SSL.Connection, greeting: bytes = b"", is_client: bool = False) -> Tls:
         return Tls(
             connection,
             lambda agreed: self.inside(agreed, greeting),
             lambda: self.said.append("done"),
             lambda failure: self.said.append(("failed", failure.type)),
+            is_client,
         )
 
     def serve(self, greeting: bytes = b"") -> BoundedTransport:
@@ -62,7 +83,7 @@ class LayerTests(SynchronousTestCase):
 
     def call(self, greeting: bytes = b"") -> BoundedTransport:
         connection, _ = OriginFacing(verifies=lambda host, port: False).connection("a.example", 443)
-        return BoundedTransport().connect(self.tls(connection, greeting))
+        return BoundedTransport().connect(self.tls(connection, greeting, is_client=True))
 
     def run_with(self, peer: SecurePeer) -> None:
         moved = True
@@ -151,6 +172,66 @@ class LayerTests(SynchronousTestCase):
                     else:
                         transport.reset()
                     self.assertEqual(self.said, ["made", "done", b"last", told], (ends, version))
+
+    def shaken(self, begin, peer_of) -> tuple[BoundedTransport, SecurePeer]:
+        transport = begin()
+        peer = peer_of(transport)
+        self.run_with(peer)
+        return transport, peer
+
+    def test_a_goodbye_is_answered_with_one_only_where_nothing_is_unfinished(self):
+        for unfinished in (False, True):
+            self.patch(Inside, "unfinished", unfinished)
+            transport, peer = self.shaken(self.serve, self.client)
+            transport.protocol.write(b"some of it")
+            peer.tls.write(b"last")
+            with contextlib.suppress(ssl.SSLError):
+                peer.tls.unwrap()
+            peer.flush()
+            peer.step()
+            self.assertEqual((bytes(peer.heard), peer.ended), (b"some of it", not unfinished))
+            transport.take()
+            self.assertTrue(transport.disconnected and not transport.aborted)
+            self.assertEqual(self.said[-2:], [b"last", ConnectionDone])
+
+    def test_an_origin_that_says_goodbye_amid_an_exchange_is_sent_no_more(self):
+        self.patch(Inside, "unfinished", True)
+        transport, peer = self.shaken(self.call, self.server)
+        transport.protocol.write(b"unread")
+        peer.say_goodbye()
+        self.assertTrue(transport.aborted)
+        self.assertEqual(self.said, ["made", "done", ConnectionDone])
+
+    def test_a_goodbye_counts_though_a_reset_comes_behind_it(self):
+        transport, peer = self.shaken(self.call, self.server)
+        peer.say_goodbye()
+        transport.reset()
+        self.assertEqual(self.said, ["made", "done", ConnectionDone])
+
+    def test_an_end_takes_its_producer_from_the_transport_and_stops_it(self):
+        transport, peer = self.shaken(self.serve, self.client)
+        producer = Producer()
+        transport.protocol.registerProducer(producer, True)
+        transport.protocol.write(bytes(100_000))
+        self.assertEqual(producer.told, ["pause"])
+        peer.say_goodbye()
+        # Twisted would never close a transport whose producer it has paused.
+        self.assertIsNone(transport.producer)
+        self.assertGreater(producer.told.count("pause"), 1)
+        self.assertEqual(set(producer.told), {"pause"})
+
+    def test_wire_without_end_with_nothing_said_in_it_is_cut_off(self):
+        self.patch(layer, "MOST_QUIET", 1000)
+        transport, peer = self.shaken(self.serve, self.client)
+        for _ in range(5):
+            peer.say(bytes(900))
+        transport.say(b"\x17\x03\x03\x3f\xff")
+        for _ in range(9):
+            transport.say(bytes(100))
+        self.assertFalse(transport.disconnected)
+        transport.say(bytes(100))
+        transport.say(bytes(100))
+        self.assertTrue(transport.aborted)
 
     def test_a_damaged_record_ends_it_with_openssls_error(self):
         transport = self.serve()
