@@ -73,7 +73,8 @@ class Interception:
 
     def read_ended(self) -> None:
         """The client has ended its side of the connection below; TLS has no use for half of one."""
-        self._connection.transport.loseConnection()
+        if self._tls is not None:
+            self._tls.transport_ended()
 
     def connection_lost(self, reason: Failure) -> None:
         if self._tls is not None:

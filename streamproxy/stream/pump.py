@@ -30,11 +30,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from streamproxy.stream.sink import Sink
+from streamproxy.stream.sink import MOST_GATHERED, Sink
 from streamproxy.stream.valve import Valve
 
-# The largest piece for a sink that gathers pieces into records of its own, TLS: what it sends at a time.
-MOST_GATHERED = 65536
 # The reason by which a pump's valve is shut.
 SINK_FULL = "sink full"
 

@@ -1,21 +1,36 @@
 """The writing end of one transport, for as long as the connection lives.
 
-It is the transport's one producer: it turns the transport's pauses into `full`, and wakes the pump that is writing
-when there is room again. It keeps no bytes. What isn't written while it is full stays with the pump.
+It is the transport's one producer, knows whether the transport is `full`, and wakes the pump that is writing when there
+is room again.
+
+What is written to a socket on which nothing waits is sent at once, in the same turn of the reactor: Twisted would keep
+it until the next, and tell the kernel twice what it waits for. What the kernel doesn't take is the transport's, which
+makes the sink full until the last of it has left. To hear of that the sink is a pull producer, which Twisted asks for
+more when it has nothing left to send; on a transport that is no socket (TLS, or a test's) it is a push producer.
+
+Between `cork` and `uncork` what is written is gathered, so that pieces cost neither a system call nor a record of TLS
+each. Beside that it keeps no bytes. What isn't written while it is full stays with the pump.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from streamproxy.stream.transport import IStreamTransport
 
-if TYPE_CHECKING:
-    from streamproxy.stream.pump import Pump
+# What is gathered is sent when it comes to so much.
+MOST_GATHERED = 65536
+
+
+class Writer(Protocol):
+    """Who writes to a sink, and is told when there is room again."""
+
+    def sink_has_room(self) -> None: ...
 
 
 def _nothing() -> None:
@@ -31,17 +46,65 @@ class Sink:
         self._registered = True
         self.full = False
         self.sent = 0
-        self.pump: Pump | None = None
+        self.pump: Writer | None = None
+        self._corked = False
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
         # TLS fills its records with what is written between these two, so that smaller pieces would only be cut to be
-        # joined again. TCP gathers by itself.
+        # joined again.
         self.gathers = hasattr(transport, "cork")
-        self.cork: Callable[[], None] = getattr(transport, "cork", _nothing)
-        self.uncork: Callable[[], None] = getattr(transport, "uncork", _nothing)
-        transport.registerProducer(self, True)
+        self._cork_transport: Callable[[], None] = getattr(transport, "cork", _nothing)
+        self._uncork_transport: Callable[[], None] = getattr(transport, "uncork", _nothing)
+        self._send = _sends_at_once(transport)
+        transport.registerProducer(self, self._send is None)
 
     def write(self, data: bytes) -> None:
-        """Hand `data` to the transport, which may call `pauseProducing` before this returns."""
+        """Hand `data` on; it may be full when this returns."""
         self.sent += len(data)
+        if self._send is None:
+            self._transport.write(data)
+        elif not self._corked:
+            self._send_on(data)
+        else:
+            self._gathered.append(data)
+            self._gathered_size += len(data)
+            if self._gathered_size >= MOST_GATHERED:
+                self._send_gathered()
+
+    def cork(self) -> None:
+        """Gather what is written from now on, as far as it isn't much, until `uncork`."""
+        if self._send is None:
+            self._cork_transport()
+        else:
+            self._corked = True
+
+    def uncork(self) -> None:
+        """Send what has been gathered."""
+        if self._send is None:
+            self._uncork_transport()
+        else:
+            self._corked = False
+            if self._gathered:
+                self._send_gathered()
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._gathered_size = 0
+        self._send_on(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    def _send_on(self, data: bytes) -> None:
+        """Send what the kernel takes; the rest is the transport's, and so is any error: it will find the same."""
+        send = self._send
+        if send is not None and self._registered and not self.full:
+            try:
+                sent = send(data)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                return
+            self.full = True
+            if sent:
+                data = data[sent:]
         self._transport.write(data)
 
     def pauseProducing(self) -> None:
@@ -61,5 +124,14 @@ class Sink:
         """Give the transport up. Without this a `loseConnection` would wait for its producer for ever."""
         self.pump = None
         if self._registered:
+            if self._gathered:
+                self._send_gathered()
             self._registered = False
             self._transport.unregisterProducer()
+
+
+def _sends_at_once(transport: IStreamTransport) -> Callable[[bytes], int] | None:
+    """How to send on the transport's own socket without waiting; None where it has none."""
+    handle = getattr(transport, "getHandle", None)
+    found = None if handle is None else handle()
+    return found.send if isinstance(found, socket.socket) else None

@@ -22,6 +22,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.stream.sink import Sink
+
 # What a record holds at the most (RFC 8446 section 5.1), and what its header, its end and its padding may take beside.
 LONGEST_RECORD = 16384
 ROUND_A_RECORD = 64
@@ -52,6 +54,7 @@ class Tls(Protocol):
     """
 
     transport: Any
+    _sink: Sink
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Tls(Protocol):
         self._lost = False
         self._paused = False
         self._producer: IPushProducer | None = None
+        self._producer_paused = False
         # Bytes of wire since something was said.
         self._quiet = 0
         self._reads = self._answered = 0
@@ -83,12 +87,17 @@ class Tls(Protocol):
         self._held: list[bytes] = []
         self._held_size = 0
         self.disconnecting = False
-        # Bytes of wire.
-        self.sent = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes of wire."""
+        return self._sink.sent
 
     # Towards the transport
 
     def connectionMade(self) -> None:
+        self._sink = Sink(self.transport)
+        self._sink.pump = self
         self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -180,15 +189,21 @@ class Tls(Protocol):
         self._over = self.disconnecting = True
         self._let_read()
         producer, self._producer = self._producer, None
+        # Twisted doesn't close a transport that has a producer which it has paused.
+        self._sink.release()
         if producer is not None:
-            # Twisted doesn't close a transport that has a producer which it has paused.
-            self.transport.unregisterProducer()
             producer.pauseProducing()
+        self.transport.loseConnection()
+
+    def transport_ended(self) -> None:
+        """The peer has ended its side of what is below, in order or not: there is no half of a TLS connection."""
+        self._sink.release()
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self._lost = self._over = self.disconnecting = True
         self._held = []
+        self._sink.release()
         if self._reason is not None:
             reason = self._reason
         elif self.peer_ended:
@@ -207,12 +222,22 @@ class Tls(Protocol):
         try:
             while True:
                 records = self._connection.bio_read(size)
-                self.sent += len(records)
-                self.transport.write(records)
+                self._sink.write(records)
                 if len(records) < size:
-                    return
+                    break
         except SSL.WantReadError:
             pass
+        if self._sink.full and self._producer is not None and not self._producer_paused:
+            # What is written here is written there at once, so its fullness is ours.
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def sink_has_room(self) -> None:
+        """All that was written has left."""
+        if self._producer_paused:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()
 
     def _say_goodbye(self) -> bool:
         """Send a close_notify; whether the peer has sent one, too."""
@@ -290,6 +315,7 @@ class Tls(Protocol):
         """End it with a reset, without a close_notify: what was sent can't be taken for a whole."""
         if not self._lost:
             self._over = self.disconnecting = True
+            self._sink.release()
             self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
@@ -312,14 +338,11 @@ class Tls(Protocol):
         if self._over:
             producer.stopProducing()
         else:
-            # What is written here is written there at once, so its fullness is ours.
             self._producer = producer
-            self.transport.registerProducer(producer, streaming)
+            self._producer_paused = False
 
     def unregisterProducer(self) -> None:
-        if self._producer is not None:
-            self._producer = None
-            self.transport.unregisterProducer()
+        self._producer = None
 
     def getPeerCertificate(self) -> Any:
         return self._connection.get_peer_certificate()
