@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -162,8 +162,8 @@ class Journal:
     them are there: one write for each exchange would cost more than the exchange's line.
     """
 
-    DELAY = 0.1
-    MOST = 256
+    DELAY: ClassVar[float] = 0.1
+    MOST: ClassVar[int] = 256
 
     def __init__(self, write: Callable[[str], None], clock: IReactorTime) -> None:
         self._write = write

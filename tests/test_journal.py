@@ -151,8 +151,6 @@ class OneLineAnExchangeTests(SynchronousTestCase):
         self, *said: bytes, rules: str = "", answer: bytes = OK, refuses=None, waits=False, after: float = 0.0
     ) -> list[dict]:
         stage = Stage(settings_of(rules))
-        written: list[str] = []
-        stage.journal._write = written.append
         stage.pool.refuses, stage.pool.waits = refuses, waits
         client = stage.client()
         for data in said:
@@ -165,7 +163,7 @@ class OneLineAnExchangeTests(SynchronousTestCase):
             stage.clock.advance(after / 20)
             stage.settle(client)
         stage.journal.flush()
-        text = "".join(written)
+        text = "".join(stage.journal.written)
         self.assertNotIn("aHVzaA==", text)
         self.assertTrue(not text or text.endswith("\n"))
         return [json.loads(line) for line in text.splitlines()]

@@ -27,7 +27,6 @@ from streamproxy.stream.valve import Valve
 from streamproxy.wire.message import Origin
 
 if TYPE_CHECKING:
-    from streamproxy.journal import Journal
     from streamproxy.proxy.pool import Pool
     from streamproxy.proxy.route import Route
     from streamproxy.settings import Settings
@@ -49,6 +48,12 @@ class Layer(Protocol):
     def connection_lost(self, reason: Failure) -> None: ...
 
 
+class Records(Protocol):
+    """Where finished flows go."""
+
+    def record(self, flow: Flow) -> None: ...
+
+
 class Proxy:
     """What all connections of one proxy share.
 
@@ -60,7 +65,7 @@ class Proxy:
         self,
         settings: Settings,
         pool: Pool,
-        journal: Journal,
+        journal: Records,
         clock: IReactorTime,
         via: bytes,
         tls: ClientFacing | None = None,
@@ -210,7 +215,7 @@ class DownstreamProtocol(protocol.Protocol):
         self.closing = True
         self._discarded = 0
         self.sink.release()
-        self.deadline.set(LINGER_SECONDS, lambda: self.close(LAST_WORDS))
+        self.deadline.set(LINGER_SECONDS, self._close_soon)
         for reason in list(self.valve.reasons):
             self.valve.open(reason)
         if self.is_secure:
@@ -218,6 +223,9 @@ class DownstreamProtocol(protocol.Protocol):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
+
+    def _close_soon(self) -> None:
+        self.close(LAST_WORDS)
 
     def abort(self) -> None:
         """Close at once, with a reset: what has been sent can't be taken for a whole."""

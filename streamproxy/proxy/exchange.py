@@ -208,33 +208,34 @@ class Exchange:
         self._progress = self._seconds()
         if self._deaf:
             return
-        if self._response_path is None:
-            at = self._take_heads(events)
-            if self._response_path is None:
+        path = self._response_path
+        if path is None:
+            path = self._take_heads(events)
+            if path is None:
                 return
-            events = events[at:]
         body: list[BodyEvent] = events  # type: ignore[assignment]
-        fed = self._guarded_feed(self._response_path, body, "response", 502)
+        fed = self._guarded_feed(path, body, "response", 502)
         if fed and not self._deaf and body and type(body[-1]) is End:
             self._response = Response.RECEIVED
             self._settle()
 
-    def _take_heads(self, events: list[Event]) -> int:
-        """Take interim and final heads; how many events that was."""
+    def _take_heads(self, events: list[Event]) -> BodyPath | None:
+        """Take interim and final heads out of `events`; the way of the body behind them, once it's known."""
         head, pump = self._head, self._response_pump
         assert pump is not None
         for number, event in enumerate(events, 1):
             assert type(event) is ResponseHead
             if event.status == 101:
                 self.fail(MALFORMED, "the origin switched protocols unasked")
-                break
+                return None
             if event.status >= 200:
                 self._begin_response_body(event, pump)
-                return number
+                del events[:number]
+                return self._response_path
             self._continued = self._continued or event.status == 100
             if head.version >= (1, 1):
                 pump.write(heads.forward_interim(event, self._proxy.via))
-        return len(events)
+        return None
 
     def _begin_response_body(self, head: ResponseHead, pump: Pump) -> None:
         request, verdict, path = self._head, self._verdict, self._request_path

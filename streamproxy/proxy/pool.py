@@ -99,12 +99,11 @@ class Pool:
             return
         if len(self._by_age) >= MOST:
             eldest = next(iter(self._by_age))
-            self.forget(eldest)
-            eldest.close()
+            eldest.expire()
         waiting.append(connection)
         self._idle[connection.route] = waiting
         self._by_age[connection] = None
-        connection.deadline.set(self._settings.timeouts.keepalive, lambda: self._expire(connection))
+        connection.deadline.set(self._settings.timeouts.keepalive, connection.expire)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """`connection` is closed or about to be: don't hand it out. No harm if it isn't here."""
@@ -118,11 +117,7 @@ class Pool:
     def close(self) -> None:
         """Close all that is idle."""
         for connection in list(self._by_age):
-            self._expire(connection)
-
-    def _expire(self, connection: UpstreamConnection) -> None:
-        self.forget(connection)
-        connection.close()
+            connection.expire()
 
     def __len__(self) -> int:
         return len(self._by_age)

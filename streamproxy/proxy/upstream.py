@@ -105,6 +105,11 @@ class UpstreamConnection(Protocol):
             self.deadline.set(LAST_WORDS, self.abort)
             self.transport.loseConnection()
 
+    def expire(self) -> None:
+        """It has been idle for long enough."""
+        self._pool.forget(self)
+        self.close()
+
     def abort(self) -> None:
         """Close at once, with a reset."""
         self._exchange = None

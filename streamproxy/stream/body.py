@@ -108,7 +108,7 @@ class BodyPath:
         if self._writer is None:
             self._start([], False)
         assert self._writer is not None
-        self._pump.pour(self._writer.encode(made) for made in _filtered(events, filters))
+        self._pump.pour(_encoded(_filtered(events, filters), self._writer))
         if ended:
             self._pump.finish()
 
@@ -145,8 +145,7 @@ class BodyPath:
 
         def message() -> Iterator[bytes]:
             yield head
-            for events in batched(spool.events()):
-                yield writer.encode(events)
+            yield from _encoded(batched(spool.events()), writer)
 
         if whole:
             self.whole = message
@@ -183,6 +182,12 @@ def replacing(replacements: Sequence[Replacement]) -> Chain | None:
     if not replacements:
         return None
     return Chain([Replace([(item.find, item.put) for item in replacements])])
+
+
+def _encoded(batches: Iterable[list[BodyEvent]], writer: BodyWriter) -> Iterator[bytes]:
+    """The bytes of each of `batches`, made when they are asked for."""
+    for events in batches:
+        yield writer.encode(events)
 
 
 def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[list[BodyEvent]]:

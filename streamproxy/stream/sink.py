@@ -18,9 +18,6 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
 from streamproxy.stream.transport import IStreamTransport
 
 # What is gathered is sent when it comes to so much.
@@ -37,9 +34,8 @@ def _nothing() -> None:
     pass
 
 
-@implementer(IPushProducer)
 class Sink:
-    """Counts what is written to `transport` (`sent`, in bytes) and knows whether it is `full`."""
+    """Counts what is written to `transport` (`sent`, in bytes) and knows whether it is `full`. An IPushProducer."""
 
     def __init__(self, transport: IStreamTransport) -> None:
         self._transport = transport
@@ -56,7 +52,7 @@ class Sink:
         self._cork_transport: Callable[[], None] = getattr(transport, "cork", _nothing)
         self._uncork_transport: Callable[[], None] = getattr(transport, "uncork", _nothing)
         self._send = _sends_at_once(transport)
-        transport.registerProducer(self, self._send is None)
+        transport.registerProducer(self, self._send is None)  # type: ignore[arg-type]
 
     def write(self, data: bytes) -> None:
         """Hand `data` on; it may be full when this returns."""

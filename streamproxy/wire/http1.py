@@ -78,7 +78,7 @@ class _MessageReader:
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         # What waits from `_position` on; a bytearray while it grows, in a section or between messages.
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
         self._position = 0
         # Bytes of an unfinished section that were searched for its end, and whether its first line is whole.
         self._scanned = 0
@@ -150,7 +150,7 @@ class _MessageReader:
             if not (self._scanned or self._stopped):
                 self._buffer = waiting + data
                 return
-            self._buffer = bytearray(waiting)  # type: ignore[assignment]
+            self._buffer = bytearray(waiting)
         self._buffer += data
 
     def next_message(self) -> None:
@@ -179,7 +179,7 @@ class _MessageReader:
         self._buffer = b""
         self._position = 0
 
-    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+    def _first_line(self, buffer: bytes | bytearray, start: int) -> re.Match[bytes]:
         raise AssertionError("given by the subclasses")
 
     def _may_begin(self, first: bytes) -> bool:
@@ -248,9 +248,9 @@ class _MessageReader:
     def _read_length(self, events: list[Event]) -> bool:
         buffer, position = self._buffer, self._position
         if not position and len(buffer) <= self._left:
-            data = buffer
+            data = bytes(buffer)
         else:
-            data = buffer[position : position + self._left]
+            data = bytes(buffer[position : position + self._left])
         if data:
             self._position = position + len(data)
             self._left -= len(data)
@@ -262,7 +262,7 @@ class _MessageReader:
     def _read_chunks(self, events: list[Event]) -> bool:
         chunks = self._chunks
         assert chunks is not None
-        self._position = chunks.read(self._buffer, self._position, events, MOST_EVENTS)  # type: ignore[arg-type]
+        self._position = chunks.read(bytes(self._buffer), self._position, events, MOST_EVENTS)  # type: ignore[arg-type]
         if chunks.trailers_next:
             self._reading = self._read_trailers
             return True
@@ -281,7 +281,7 @@ class _MessageReader:
         return self._finish(events, End(trailers.without(_NOT_IN_TRAILERS)))
 
     def _read_until_close(self, events: list[Event]) -> bool:
-        data = self._buffer[self._position :]
+        data = bytes(self._buffer[self._position :])
         if data:
             self._position = len(self._buffer)
             events.append(data)
@@ -335,7 +335,7 @@ class RequestReader(_MessageReader):
         events.append(RequestHead(method, target, version, headers, framing))
         return self._begin_body(framing, events)
 
-    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+    def _first_line(self, buffer: bytes | bytearray, start: int) -> re.Match[bytes]:
         line = _REQUEST_LINE.match(buffer, start)
         if line is None:
             raise WireError("the request line is malformed")
@@ -352,7 +352,7 @@ class RequestReader(_MessageReader):
 class ResponseReader(_MessageReader):
     """Reads what an origin sends in answer to the requests told with `expect`."""
 
-    _blamed = 502
+    _blamed: int | None = 502
     _not_http = "the origin's answer is not HTTP/1"
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -403,7 +403,7 @@ class ResponseReader(_MessageReader):
             _check_tabs(section)
         events.append(ResponseHead(version, status, reason or b"", headers, framing))
         if status == 101:
-            rest = self._buffer[self._position :]
+            rest = bytes(self._buffer[self._position :])
             self._position = len(self._buffer)
             self._stopped = self._over = True
             events.append(Switched(rest))
@@ -413,7 +413,7 @@ class ResponseReader(_MessageReader):
             return True
         return self._begin_body(framing, events)
 
-    def _first_line(self, buffer: bytes, start: int) -> re.Match[bytes]:
+    def _first_line(self, buffer: bytes | bytearray, start: int) -> re.Match[bytes]:
         line = _STATUS_LINE.match(buffer, start)
         if line is None:
             if buffer.startswith(b"HTTP/", start):

@@ -305,11 +305,10 @@ class FailingTests(SynchronousTestCase):
             self.assertEqual([flow.outcome for flow in self.stage.journal.flows], ["failed"])
 
     def test_a_line_is_one_line_whatever_the_client_calls_itself(self):
-        lines: list[str] = []
-        self.stage.journal._write = lines.append
         client = SecurePeer(self.stage.connect(), client_context(origin_ca().certificate_pem), "a.example")
         self.stage.run(client)
         self.stage.journal.flush()
+        lines = self.stage.journal.written
         self.assertEqual(len(lines), 1)
         self.assertEqual(lines[0].count("\n"), 1)
         for part in ('"client": "127.0.0.1:50000"', '"a.example:443"', UNTRUSTED, '"outcome": "failed"'):

@@ -1,0 +1,36 @@
+"""Compiles what every byte passes through, by mypyc, where there is a C compiler; everything else is in setup.cfg.
+
+The modules are plain Python, and run as such where there is no compiler, in an editable install (where a change to a
+file should be seen), and with STREAMPROXY_PURE=1 in the environment.
+"""
+
+import os
+import sys
+
+from setuptools import setup
+
+COMPILED = """
+    flow journal
+    wire/chunked wire/fields wire/framing wire/headers wire/http1 wire/message wire/target
+    filters/chain filters/replace
+    rules/ruleset rules/verdict rules/way
+    stream/body stream/deadline stream/pump stream/sink stream/spool stream/valve
+    proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route proxy/stalls proxy/target
+"""
+
+
+def extensions():
+    if os.environ.get("STREAMPROXY_PURE") or "editable_wheel" in sys.argv:
+        return []
+    from mypyc.build import mypycify
+
+    paths = [f"streamproxy/{name}.py" for name in COMPILED.split()]
+    # Other packages' types count as unknown, so that the same comes of it wherever it is compiled.
+    options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
+    modules = mypycify([*options, *paths], opt_level="3", debug_level="0", group_name="streamproxy")
+    for module in modules:
+        module.optional = True
+    return modules
+
+
+setup(ext_modules=extensions())
