@@ -67,7 +67,7 @@ def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
         fields.append((b"Content-Length", b"%d" % length))
     if close:
         fields.append((b"Connection", b"close"))
-    head = response_head_bytes(answer.status, reason_phrase(answer.status), tuple(fields))
+    head = response_head_bytes(answer.status, reason_phrase(answer.status), Headers(fields).written)
     body = answer.body
     if method == b"HEAD" or answer.status in (204, 304):
         body = b""
@@ -88,7 +88,7 @@ def to_last_hop(head: RequestHead) -> Answer | None:
         return Answer(
             200,
             ((b"Content-Type", b"message/http"), _NO_SNIFF),
-            request_head_bytes(head.method, head.target, seen.fields),
+            request_head_bytes(head.method, head.target, seen.written),
         )
     return None
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from streamproxy.rules.verdict import HeaderEdits
 from streamproxy.wire.chunked import BodyWriter, ChunksKept, ChunksMade, Plain
 from streamproxy.wire.framing import unvouched
-from streamproxy.wire.headers import Field, Headers
+from streamproxy.wire.headers import Headers, field_of
 from streamproxy.wire.http1 import request_head_bytes, response_head_bytes
-from streamproxy.wire.message import Framing, Kind, RequestHead, ResponseHead, Target
+from streamproxy.wire.message import Framing, Kind, RequestHead, ResponseHead, Target, Version
 
 # Fields that belong to one connection only (RFC 9110 section 7.6.1). Trailer isn't among them: trailers go on.
 HOP_BY_HOP = frozenset(
@@ -38,7 +38,6 @@ _NAMES_NOTHING = frozenset([b"keep-alive", b"close"])
 
 _PLAIN = Plain()
 _CHUNKS_KEPT = ChunksKept()
-_CHUNKED_VALUE = b"chunked"
 
 
 def reason_phrase(status: int) -> bytes:
@@ -57,21 +56,26 @@ def _dropped(headers: Headers) -> frozenset[bytes]:
     return HOP_BY_HOP.union(headers.tokens(b"connection")) - _NEVER_HOP_BY_HOP | {b"transfer-encoding"}
 
 
-def edited(fields: Sequence[Field], edits: Sequence[HeaderEdits]) -> tuple[Field, ...]:
-    """`fields` after the rules' `edits`."""
-    headers = Headers(fields)
+def edited(lines: Sequence[bytes], edits: Sequence[HeaderEdits]) -> list[bytes]:
+    """The lines of fields after the rules' `edits`."""
+    headers = Headers([field_of(line) for line in lines])
     for edit in edits:
         headers = headers.without(edit.remove)
         for name, value in edit.set:
             headers = headers.replacing(name, value)
         headers = headers.adding(*edit.add)
-    return headers.fields
+    return headers.written
+
+
+def _is(line: bytes, name: bytes) -> bool:
+    """Whether a line is one of the field `name` (lower case)."""
+    return line[: len(name) + 1].lower() == name + b":"
 
 
 def _framed(
     headers: Headers, framing: Framing, *, changed: bool, length: int | None, chunks: bool, size: int
-) -> tuple[list[Field], Kind, BodyWriter]:
-    """The end-to-end fields with their framing worked out anew, and how the body is framed now.
+) -> tuple[list[bytes], Kind, BodyWriter]:
+    """The lines of the end-to-end fields with their framing worked out anew, and how the body is framed now.
 
     `changed`: a filter reads the body. `length`: what it came to, if it was held whole. `chunks`: the other side
     understands the chunked coding. `size`: the largest piece of wire to make.
@@ -91,27 +95,32 @@ def _framed(
         if kind is Kind.CHUNKED:
             dropped -= {b"transfer-encoding"}
         return headers.less(dropped), kind, writer
-    fields: list[Field] = []
+    if changed:
+        headers = unvouched(headers)
+    lines: list[bytes] = []
     length_told = False
-    for field in unvouched(headers) if changed else headers:
-        name = field[0].lower()
+    for name, line in zip(headers.names, headers.written, strict=True):
         if name in dropped:
             if name == b"transfer-encoding" and kind is Kind.CHUNKED:
-                fields.append((field[0], _CHUNKED_VALUE))
+                lines.append(b"%b: chunked" % field_of(line)[0])
         elif name == b"content-length":
             # Several lines of one value were read as one, and go on as one.
             if length_told:
                 continue
             length_told = True
             if kind is Kind.LENGTH:
-                fields.append((field[0], b"%d" % length) if changed and length is not None else field)
+                lines.append(b"%b: %d" % (field_of(line)[0], length) if changed and length is not None else line)
             elif kind is Kind.CHUNKED:
-                fields.append((b"Transfer-Encoding", _CHUNKED_VALUE))
+                lines.append(b"Transfer-Encoding: chunked")
             elif kind is Kind.NONE and not changed:
-                fields.append(field)
+                lines.append(line)
         else:
-            fields.append(field)
-    return fields, kind, writer
+            lines.append(line)
+    return lines, kind, writer
+
+
+def _via(version: Version, via: bytes) -> bytes:
+    return (b"Via: 1.1 " if version == (1, 1) else b"Via: 1.0 ") + via
 
 
 def forward_request(
@@ -132,32 +141,35 @@ def forward_request(
     `host` is the Host field's value: always that of the target, whatever the client wrote (RFC 9112 section
     3.2.2). `continued`: the proxy has answered the client's Expect, so that it doesn't go on.
     """
-    fields, _kind, writer = _framed(head.headers, head.framing, changed=changed, length=length, chunks=True, size=size)
+    headers = head.headers
+    lines, _kind, writer = _framed(headers, head.framing, changed=changed, length=length, chunks=True, size=size)
     if continued:
-        fields = [field for field in fields if field[0].lower() != b"expect"]
-    if b"max-forwards" in head.headers and head.method in (b"OPTIONS", b"TRACE"):
-        fields = [_one_less(field) if field[0].lower() == b"max-forwards" else field for field in fields]
-    came = head.headers.get(b"host")
+        lines = [line for line in lines if not _is(line, b"expect")]
+    if b"max-forwards" in headers and head.method in (b"OPTIONS", b"TRACE"):
+        lines = [_one_less(line) if _is(line, b"max-forwards") else line for line in lines]
+    came = headers.get(b"host")
     if came == host:
         pass
     elif came is not None:
-        fields = [(field[0], host) if field[0].lower() == b"host" else field for field in fields]
+        lines = [b"%b: %b" % (field_of(line)[0], host) if _is(line, b"host") else line for line in lines]
     else:
-        fields.insert(0, (b"Host", host))
+        lines.insert(0, b"Host: " + host)
     if plain_answer_wanted:
         # A rule will read the response's body: ask for all of it, and uncoded.
-        fields = [field for field in fields if field[0].lower() not in (b"range", b"if-range", b"accept-encoding")]
-        fields.append((b"Accept-Encoding", b"identity"))
+        for name in (b"range", b"if-range", b"accept-encoding"):
+            lines = [line for line in lines if not _is(line, name)]
+        lines.append(b"Accept-Encoding: identity")
     if edits:
-        fields = list(edited(fields, edits))
-    if b"te" in head.headers and b"trailers" in head.headers.tokens(b"te"):
-        fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
-    fields.append((b"Via", b"%d.%d %b" % (*head.version, via)))
-    return request_head_bytes(head.method, target.path.encode("ascii"), tuple(fields)), writer
+        lines = edited(lines, edits)
+    if b"te" in headers and b"trailers" in headers.tokens(b"te"):
+        lines += [b"TE: trailers", b"Connection: TE"]
+    lines.append(_via(head.version, via))
+    return request_head_bytes(head.method, target.path.encode("ascii"), lines), writer
 
 
-def _one_less(field: Field) -> Field:
-    return (field[0], b"%d" % (int(field[1]) - 1)) if field[1].isdigit() and len(field[1]) < 10 else field
+def _one_less(line: bytes) -> bytes:
+    name, value = field_of(line)
+    return b"%b: %d" % (name, int(value) - 1) if value.isdigit() and len(value) < 10 else line
 
 
 def forward_response(
@@ -179,23 +191,23 @@ def forward_response(
     if head.status == 204:
         # It would say that a body follows, to a reader that doesn't know that none can.
         headers = headers.without((b"content-length",))
-    fields, kind, writer = _framed(
+    lines, kind, writer = _framed(
         headers, head.framing, changed=changed, length=length, chunks=client_version >= (1, 1), size=size
     )
     if edits:
-        fields = list(edited(fields, edits))
-    fields.append((b"Via", b"%d.%d %b" % (*head.version, via)))
+        lines = edited(lines, edits)
+    lines.append(_via(head.version, via))
     if close or kind is Kind.CLOSE:
-        fields.append((b"Connection", b"close"))
-    return response_head_bytes(head.status, head.reason, tuple(fields)), kind, writer
+        lines.append(b"Connection: close")
+    return response_head_bytes(head.status, head.reason, lines), kind, writer
 
 
 def forward_interim(head: ResponseHead, via: bytes) -> bytes:
     """An interim (1xx) response as the client gets it."""
     dropped = _dropped(head.headers) | {b"content-length"}
-    fields = head.headers.less(dropped)
-    fields.append((b"Via", b"%d.%d %b" % (*head.version, via)))
-    return response_head_bytes(head.status, head.reason, tuple(fields))
+    lines = head.headers.less(dropped)
+    lines.append(_via(head.version, via))
+    return response_head_bytes(head.status, head.reason, lines)
 
 
 def wants_close(version: tuple[int, int], headers: Headers) -> bool:

@@ -7,29 +7,66 @@ from __future__ import annotations
 
 import re
 
-from streamproxy.wire.headers import Headers
+from streamproxy.wire.headers import NO_HEADERS, Field, Headers, Values, as_read, put
 from streamproxy.wire.message import WireError
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_LINE = TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n"
-_FIELD = re.compile(_LINE)
-_SECTION = re.compile(rb"(?:" + _LINE + rb")*+\r\n")
+_TOKEN = re.compile(TOKEN)
+_FIELD = re.compile(TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n")
 # Starting with the byte looked for, not with the look behind it, makes the search ten times as fast.
 BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
+# What may stand in a line. With it taken away nothing but line ends may be left.
+_IN_A_LINE = bytes(code for code in range(256) if code == 9 or (code >= 32 and code != 127))
+# Names that were seen, which are few, and the same in lower case. What a peer makes up may push others out; it can't
+# make this grow.
+_lower: dict[bytes, bytes] = {}
+MOST_NAMES = 1024
+LONGEST_NAME = 64
 
 
 def read_fields(section: bytes, start: int, most: int) -> Headers:
     """The field lines of `section` from `start` to its end, which is an empty line; `most` of them at the most."""
-    if _SECTION.fullmatch(section, start) is None:
+    if len(section) - start == 2 and section.endswith(b"\r\n"):
+        return NO_HEADERS
+    block = section[start:-4]
+    lines = block.split(b"\r\n")
+    if block.translate(None, _IN_A_LINE) != b"\r\n" * (len(lines) - 1) or not section.endswith(b"\r\n\r\n"):
         raise WireError(_what_is_wrong(section, start))
-    if section.count(b"\n", start) > most + 1:
+    # White space that may have to go, beside the one before each value.
+    spaced = b"\t" in block or b"  " in block or b" \r" in block or block.endswith(b" ")
+    names: list[bytes] = []
+    index: dict[bytes, Values] = {}
+    for at, line in enumerate(lines):
+        name, _, value = line.partition(b": ")
+        lower = _lower.get(name)
+        if lower is None or spaced or not value:
+            field = _read_odd_line(line)
+            if field is None:
+                raise WireError(_what_is_wrong(section, start))
+            name, value = field
+            lower = name.lower()
+            lines[at] = b"%b: %b" % (name, value)
+        names.append(lower)
+        if lower in index:
+            put(index, lower, value)
+        else:
+            index[lower] = value
+    if len(lines) > most:
         raise WireError("too many fields", 431)
-    fields = []
-    for line in section[start:-4].split(b"\r\n") if len(section) - start > 2 else ():
-        name, _, value = line.partition(b":")
-        fields.append((name, value.strip(b" \t")))
-    return Headers(fields)
+    return as_read(names, lines, index)
+
+
+def _read_odd_line(line: bytes) -> Field | None:
+    """The name and value of a line that isn't just a well-known name and a value; None where it's no field line."""
+    name, colon, value = line.partition(b":")
+    if not colon or not _TOKEN.fullmatch(name):
+        return None
+    if len(name) <= LONGEST_NAME and name not in _lower:
+        if len(_lower) >= MOST_NAMES:
+            _lower.clear()
+        _lower[name] = name.lower()
+    return name, value.strip(b" \t")
 
 
 def _what_is_wrong(section: bytes, start: int) -> str:

@@ -8,23 +8,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 Field = tuple[bytes, bytes]
+Values = bytes | list[bytes]
 
 
 class Headers:
     """Header fields in order; looked up by lower-case name (RFC 9110 section 5).
 
-    `fields` are (name, value) pairs of bytes, the name in the case in which it came, the value without
-    the white space around it.
+    Made of (name, value) pairs of bytes, the name in the case in which it came, the value without the white space
+    around it. `written` has them as they are written, as "Name: value" without a line end; `names` their names in lower
+    case.
     """
 
-    __slots__ = ("_index", "fields")
+    __slots__ = ("_fields", "_index", "names", "written")
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
-        self.fields: tuple[Field, ...] = tuple(fields)
-        index: dict[bytes, bytes | list[bytes]] = {name.lower(): value for name, value in self.fields}
-        if len(index) != len(self.fields):
-            index = _with_repeated(self.fields)
-        self._index = index
+        pairs = tuple(fields)
+        self._fields: tuple[Field, ...] | None = pairs
+        self.names: list[bytes] = []
+        self.written: list[bytes] = []
+        # One value, or those of all lines of the name.
+        self._index: dict[bytes, Values] = {}
+        for name, value in pairs:
+            lower = name.lower()
+            self.names.append(lower)
+            self.written.append(b"%b: %b" % (name, value))
+            put(self._index, lower, value)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The (name, value) pairs."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = tuple([field_of(line) for line in self.written])
+        return fields
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the field `name` (lower case), its lines joined by ", "; None where there is none."""
@@ -52,15 +68,16 @@ class Headers:
             return []
         return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
-    def less(self, names: frozenset[bytes]) -> list[Field]:
-        """The fields but those in `names` (lower case)."""
-        index, fields = self._index, self.fields
-        if names.isdisjoint(index):
-            return list(fields)
-        if len(index) == len(fields):
-            # None is repeated, so the names stand in the index in the same order.
-            return [field for name, field in zip(index, fields, strict=True) if name not in names]
-        return [field for field in fields if field[0].lower() not in names]
+    def less(self, names: frozenset[bytes]) -> list[bytes]:
+        """The lines but those of the fields in `names` (lower case)."""
+        lines = self.written
+        if names.isdisjoint(self._index):
+            return lines.copy()
+        kept: list[bytes] = []
+        for at, name in enumerate(self.names):
+            if name not in names:
+                kept.append(lines[at])
+        return kept
 
     def without(self, names: Iterable[bytes]) -> Headers:
         """A copy less the fields in `names` (lower case); itself when it has none of them."""
@@ -95,36 +112,48 @@ class Headers:
         return iter(self.fields)
 
     def __len__(self) -> int:
-        return len(self.fields)
+        return len(self.written)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Headers) and self.fields == other.fields
+        return isinstance(other, Headers) and self.written == other.written
 
     def __hash__(self) -> int:
-        return hash(self.fields)
+        return hash(tuple(self.written))
 
     def __repr__(self) -> str:
         return f"Headers({list(self.fields)!r})"
 
 
-def _with_repeated(fields: tuple[Field, ...]) -> dict[bytes, bytes | list[bytes]]:
-    """The values by lower-case name, where a name stands more than once."""
-    index: dict[bytes, bytes | list[bytes]] = {}
-    for name, value in fields:
-        name = name.lower()
-        seen = index.get(name)
-        if seen is None:
-            index[name] = value
-        elif isinstance(seen, list):
-            seen.append(value)
-        else:
-            index[name] = [seen, value]
-    return index
+def put(index: dict[bytes, Values], name: bytes, value: bytes) -> None:
+    """Put a line's value behind those that `index` has for its (lower-case) name."""
+    seen = index.get(name)
+    if seen is None:
+        index[name] = value
+    elif isinstance(seen, list):
+        seen.append(value)
+    else:
+        index[name] = [seen, value]
 
 
-def field_lines(fields: Iterable[Field]) -> bytes:
+def as_read(names: list[bytes], lines: list[bytes], index: dict[bytes, Values]) -> Headers:
+    """The headers whose parts are at hand, as a reader has them."""
+    headers = Headers()
+    headers._fields = None
+    headers.names = names
+    headers.written = lines
+    headers._index = index
+    return headers
+
+
+def field_of(line: bytes) -> Field:
+    """The name and value of a line of `Headers.written`."""
+    name, _, value = line.partition(b": ")
+    return name, value
+
+
+def field_lines(headers: Headers) -> bytes:
     """Fields as lines of the wire."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"".join([b"%b\r\n" % line for line in headers.written])
 
 
 NO_HEADERS = Headers()

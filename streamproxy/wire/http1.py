@@ -24,7 +24,6 @@ from typing import NamedTuple
 from streamproxy.wire.chunked import ChunkedReader
 from streamproxy.wire.fields import BARE_LF, TOKEN, read_fields
 from streamproxy.wire.framing import request_framing, response_framing
-from streamproxy.wire.headers import Field, field_lines
 from streamproxy.wire.message import (
     CHUNKED,
     END,
@@ -436,11 +435,11 @@ def _check_tabs(section: bytes) -> None:
         raise WireError("a tab beside a transfer coding")
 
 
-def request_head_bytes(method: bytes, target: bytes, fields: tuple[Field, ...]) -> bytes:
-    """A request's head as HTTP/1.1 bytes."""
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, field_lines(fields))
+def request_head_bytes(method: bytes, target: bytes, lines: list[bytes]) -> bytes:
+    """A request's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
+    return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *lines, b"", b""])
 
 
-def response_head_bytes(status: int, reason: bytes, fields: tuple[Field, ...]) -> bytes:
-    """A response's head as HTTP/1.1 bytes."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, field_lines(fields))
+def response_head_bytes(status: int, reason: bytes, lines: list[bytes]) -> bytes:
+    """A response's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
+    return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *lines, b"", b""])

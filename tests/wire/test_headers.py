@@ -99,8 +99,8 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(repr(Headers([(b"a", b"1")])), "Headers([(b'a', b'1')])")
 
     def test_fields_are_written_one_a_line(self) -> None:
-        self.assertEqual(field_lines(FIELDS.fields[:2]), b"Host: a\r\nX-One: 1\r\n")
-        self.assertEqual(field_lines(()), b"")
+        self.assertEqual(field_lines(Headers(FIELDS.fields[:2])), b"Host: a\r\nX-One: 1\r\n")
+        self.assertEqual(field_lines(NO_HEADERS), b"")
 
 
 class ReadFieldsTests(SynchronousTestCase):
