@@ -137,8 +137,19 @@ def _body(record: BodyRecord) -> str:
     return f'{{"how": "{record.how}", "why": {_text(record.why)}, "size": {record.size}}}'
 
 
+# Digits at hand, for formatting numbers with leading zeros takes longer than all else of a line.
+_TWO_DIGITS = [f"{number:02d}" for number in range(100)]
+_THREE_DIGITS = [f"{number:03d}" for number in range(1000)]
+
+
 def _milliseconds(seconds: float | None) -> str:
-    return "null" if seconds is None else f"{seconds * 1000:.2f}"
+    """`seconds` in milliseconds, to two places."""
+    if seconds is None:
+        return "null"
+    hundredths = int(seconds * 100000 + 0.5)
+    if hundredths < 0:
+        return f"{seconds * 1000:.2f}"
+    return f"{hundredths // 100}.{_TWO_DIGITS[hundredths % 100]}"
 
 
 _second = -1
@@ -152,7 +163,7 @@ def _timestamp(seconds: float) -> str:
     if whole != _second:
         _second = whole
         _second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{_second_text}.{int((seconds - whole) * 1000):03d}Z"
+    return f"{_second_text}.{_THREE_DIGITS[int((seconds - whole) * 1000)]}Z"
 
 
 class Journal:

@@ -1,9 +1,9 @@
-"""Patterns, and the things of a request that they are held against.
+"""Patterns, and how they are held against hosts, fields and types.
 
 A wildcard pattern stands for the whole of a text: `*` for any run of characters, `?` for one. It is matched
 in time linear in the text. `{regex: ...}` is searched for, by Python's `re`, and how long that takes is up to
-who wrote it. What a path or an URL may look like is told in `paths`. Which rules there are, and what they do,
-isn't known here.
+who wrote it. Which texts of a request a pattern is tried on is told in `asked` and `paths`. Which rules there
+are, and what they do, isn't known here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from streamproxy.rules.paths import escaped_text, path_forms, query_forms
+from streamproxy.rules.paths import escaped_text
 from streamproxy.wire.headers import Headers
-from streamproxy.wire.message import Origin, Target
 
 _STARS = re.compile(r"\*+")
 _HOST_PATTERN = re.compile(r"[a-z0-9_.*?-]+", re.ASCII)
@@ -27,20 +26,56 @@ _URL_PATTERN = re.compile(r"([a-zA-Z0-9+.*?-]+)://([^/]*)(/.*)?", re.DOTALL)
 _MAYBE_IPV4 = re.compile(r"[0-9][0-9a-fx.]*", re.ASCII)
 
 
+# How many types, and of how many bytes each, a condition remembers whether it matches.
+MOST_TYPES_KEPT = 32
+LONGEST_TYPE_KEPT = 128
+
+
 class PatternError(ValueError):
     """A pattern that can't mean anything; its text says what was expected instead."""
 
 
-class Pattern(NamedTuple):
-    """One compiled pattern. `tail`: its group 1 is what its trailing `*` stands for."""
+class Pattern:
+    """One pattern: a wildcard, or else a regular expression.
 
-    text: str
-    regex: re.Pattern[str]
-    is_wildcard: bool
-    tail: bool = False
+    `is_exact`: it has no `*` and no `?`, and so matches its own text alone. `tail`: group 1 of its match is what its
+    trailing `*` stands for. A wildcard is compiled when it is first run, for of many rules few ever are.
+    """
+
+    __slots__ = ("_flags", "_regex", "is_exact", "is_wildcard", "tail", "text")
+
+    def __init__(self, text: str, regex: re.Pattern[str] | None = None) -> None:
+        self.text = text
+        self._regex = regex
+        self._flags = regex.flags if regex is not None else 0
+        self.is_wildcard = regex is None
+        self.tail = regex is None and text.endswith("*")
+        self.is_exact = regex is None and "*" not in text and "?" not in text
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Pattern)
+            and self.text == other.text
+            and self.is_wildcard == other.is_wildcard
+            and self._flags == other._flags
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})" if self.is_wildcard else f"Pattern({{regex: {self.text!r}}})"
 
     def match(self, text: str) -> re.Match[str] | None:
-        return self.regex.fullmatch(text) if self.is_wildcard else self.regex.search(text)
+        regex = self._regex
+        if regex is None:
+            regex = self._regex = re.compile(_source(self.text), re.DOTALL)
+        return regex.fullmatch(text) if self.is_wildcard else regex.search(text)
+
+    def matches(self, text: str) -> bool:
+        if self.is_exact:
+            return text == self.text
+        return self.match(text) is not None
 
 
 class Found(NamedTuple):
@@ -54,12 +89,11 @@ class Found(NamedTuple):
 class Patterns:
     """Patterns of which any will do."""
 
-    __slots__ = ("match_content_type", "patterns")
+    __slots__ = ("_types", "patterns")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self.patterns = tuple(patterns)
-        # The same few types come again and again. The head's limit bounds what one of them may keep here.
-        self.match_content_type = functools.lru_cache(maxsize=64)(self._match_content_type)
+        self._types: dict[bytes, bool] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.patterns)
@@ -74,12 +108,16 @@ class Patterns:
         return f"Patterns({[pattern.text for pattern in self.patterns]!r})"
 
     def matches(self, text: str) -> bool:
-        return any(pattern.match(text) for pattern in self.patterns)
+        return any(pattern.matches(text) for pattern in self.patterns)
 
     def find(self, texts: Iterable[str]) -> Found | None:
         """The first of the texts that a pattern matches."""
         for index, text in enumerate(texts):
             for pattern in self.patterns:
+                if pattern.is_exact:
+                    if text == pattern.text:
+                        return Found(index, text, None)
+                    continue
                 match = pattern.match(text)
                 if match:
                     return Found(index, text, match.start(1) if pattern.tail else None)
@@ -97,8 +135,22 @@ class Patterns:
         except UnicodeDecodeError:
             return False
 
-    def _match_content_type(self, value: bytes) -> bool:
+    def match_content_type(self, value: bytes) -> bool:
         """Match a Content-Type, whole or without its parameters. The patterns are `type_pattern`s."""
+        # The same few types come again and again.
+        types = self._types
+        if types is None:
+            types = self._types = {}
+        found = types.get(value)
+        if found is None:
+            found = self._match_content_type(value)
+            if len(value) <= LONGEST_TYPE_KEPT:
+                if len(types) == MOST_TYPES_KEPT:
+                    types.clear()
+                types[value] = found
+        return found
+
+    def _match_content_type(self, value: bytes) -> bool:
         text = value.decode("latin-1").lower()
         if self.matches(text):
             return True
@@ -109,25 +161,32 @@ class Patterns:
 class HostPatterns:
     """Patterns of hosts, and of hosts with a port. `exact`: the hosts, where nothing but hosts is listed."""
 
-    __slots__ = ("_names", "_with_port", "exact")
+    __slots__ = ("exact", "names", "with_port")
 
     def __init__(self, patterns: Iterable[HostPattern]) -> None:
         patterns = tuple(patterns)
-        self._names = Patterns(host.pattern for host in patterns if not host.has_port)
-        self._with_port = Patterns(host.pattern for host in patterns if host.has_port)
+        self.names = tuple(host.pattern for host in patterns if not host.has_port)
+        self.with_port = tuple(host.pattern for host in patterns if host.has_port)
         exact = [host.exact for host in patterns if host.exact is not None]
         self.exact = frozenset(exact) if len(exact) == len(patterns) else None
 
     def __bool__(self) -> bool:
-        return bool(self._names or self._with_port)
+        return bool(self.names or self.with_port)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostPatterns) and (self.names, self.with_port) == (other.names, other.with_port)
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.with_port))
 
     def match(self, host: str, port: int) -> bool:
         forms = host_forms(host)
-        if self._names and self._names.find(forms):
+        if any(pattern.matches(form) for pattern in self.names for form in forms):
             return True
-        if not self._with_port:
+        if not self.with_port:
             return False
-        return self._with_port.find(_with_port(forms, port)) is not None
+        texts = with_port(forms, port)
+        return any(pattern.matches(text) for pattern in self.with_port for text in texts)
 
 
 class HostPattern(NamedTuple):
@@ -140,79 +199,13 @@ class HostPattern(NamedTuple):
     def matches(self, host: str, port: int) -> bool:
         """Whether this one matches; where there are many, `HostPatterns` is for them."""
         forms = host_forms(host)
-        texts = _with_port(forms, port) if self.has_port else forms
-        return any(self.pattern.match(text) for text in texts)
+        texts = with_port(forms, port) if self.has_port else forms
+        return any(self.pattern.matches(text) for text in texts)
 
 
-def _with_port(forms: Iterable[str], port: int) -> Iterable[str]:
-    return (f"[{form}]:{port}" if ":" in form else f"{form}:{port}" for form in forms)
-
-
-class Asked:
-    """What was asked for, in all the forms that patterns are tried on; they are made when needed."""
-
-    __slots__ = ("_paths", "_urls", "path", "query", "target")
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        path, mark, query = target.path.partition("?")
-        self.path = path
-        self.query = mark + query
-        self._paths: tuple[str, ...] | None = None
-        self._urls: list[str] | None = None
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        if self._paths is None:
-            # "*" is the server as a whole, so "/*" means it, too.
-            self._paths = ("*", "/", "") if self.path == "*" else path_forms(self.path)
-        return self._paths
-
-    @property
-    def urls(self) -> list[str]:
-        if self._urls is None:
-            self._urls = self._urls_at(self.target.origin)
-        return self._urls
-
-    def _urls_at(self, origin: Origin) -> list[str]:
-        scheme, host, port = origin
-        paths = ("", "/") if self.path == "*" else self.paths  # "http://h/*" means it, too
-        queries = query_forms(self.query)
-        urls: list[str] = []
-        for form in host_forms(host):
-            start = f"{scheme}://{Origin(scheme, form, port).netloc}"
-            for path in paths:
-                for query in queries:
-                    urls.append(f"{start}{path}{query}")
-        return urls
-
-    def query_begins(self, index: int) -> int:
-        """Where the query begins (or the text ends) in the URL form with this index."""
-        queries = query_forms(self.query)
-        return len(self.urls[index]) - len(queries[index % len(queries)])
-
-    def is_as_it_came(self, index: int) -> bool:
-        """Whether path and query in the URL form with this index are the client's own: each host's first are."""
-        paths = 2 if self.path == "*" else len(self.paths)
-        return index % (paths * len(query_forms(self.query))) == 0
-
-
-class AskedOfAny(Asked):
-    """What was asked for of one of several origins, and no telling of which."""
-
-    __slots__ = ("_aliases",)
-
-    def __init__(self, target: Target, aliases: Iterable[Origin]) -> None:
-        super().__init__(target)
-        self._aliases = aliases
-
-    @property
-    def urls(self) -> list[str]:
-        if self._urls is None:
-            self._urls = self._urls_at(self.target.origin)
-            for alias in self._aliases:
-                self._urls += self._urls_at(alias)
-        return self._urls
+def with_port(forms: Iterable[str], port: int) -> tuple[str, ...]:
+    """Each form of a host with a port behind it."""
+    return tuple([f"[{form}]:{port}" if ":" in form else f"{form}:{port}" for form in forms])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -252,25 +245,29 @@ def content_type_holds(types: Patterns, *heads: Headers) -> bool:
 
 
 def wildcard(text: str) -> Pattern:
-    """Compile a wildcard pattern.
+    """A wildcard pattern."""
+    return Pattern(text)
+
+
+def _source(text: str) -> str:
+    """A wildcard pattern as a regular expression.
 
     Each run between two stars is an atomic group, found at its first place and never looked for again: giving
     way couldn't help, as a later star takes what is left. So no pattern makes matching worse than linear.
     """
-    parts = ["".join("." if char == "?" else re.escape(char) for char in part) for part in _STARS.split(text)]
-    first, *others = parts
+    first, *others = [".".join(map(re.escape, part.split("?"))) for part in _STARS.split(text)]
     source = first
     if others:
         *middle, last = others
         source += "".join(f"(?>.*?{part})" for part in middle)
         source += f".*{last}" if last else "(.*)"
-    return Pattern(text, re.compile(source, re.DOTALL), True, bool(others) and not others[-1])
+    return source
 
 
 def regex(text: str, flags: int = 0) -> Pattern:
     """Compile a pattern for Python's `re`."""
     try:
-        return Pattern(text, re.compile(text, flags), False)
+        return Pattern(text, re.compile(text, flags))
     except (re.error, OverflowError, RecursionError) as error:
         raise PatternError(f"a regular expression ({error})") from None
 

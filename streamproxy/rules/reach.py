@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 
-from streamproxy.rules.match import Asked, Pattern, Patterns
+from streamproxy.rules.asked import Asked
+from streamproxy.rules.match import Pattern, Patterns
 from streamproxy.wire.message import Origin, Target
 
 

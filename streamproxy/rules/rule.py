@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from streamproxy.rules import schema
-from streamproxy.rules.match import Asked, content_type_holds, header_holds
+from streamproxy.rules.asked import Asked
+from streamproxy.rules.match import content_type_holds, header_holds
 from streamproxy.rules.paths import fit_for_url
 from streamproxy.rules.reach import Reach, reach_of
 from streamproxy.rules.values import Redirect

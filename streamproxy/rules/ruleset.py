@@ -12,7 +12,8 @@ import functools
 from collections.abc import Iterable
 
 from streamproxy.rules import schema
-from streamproxy.rules.match import Asked, AskedOfAny, host_forms
+from streamproxy.rules.asked import Asked, AskedOfAny
+from streamproxy.rules.match import host_forms
 from streamproxy.rules.paths import within
 from streamproxy.rules.rule import TEXT, Part, Rule
 from streamproxy.rules.values import Redirect

@@ -16,8 +16,9 @@ _FIELD = re.compile(TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n")
 # Starting with the byte looked for, not with the look behind it, makes the search ten times as fast.
 BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
-# What may stand in a line. With it taken away nothing but line ends may be left.
-_IN_A_LINE = bytes(code for code in range(256) if code == 9 or (code >= 32 and code != 127))
+# What may stand in a line beside tabs. With it taken away nothing but line ends may be left.
+_IN_A_LINE = bytes([code for code in range(256) if code >= 32 and code != 127])
+_SPACE = 32
 # Names that were seen, which are few, and the same in lower case. What a peer makes up may push others out; it can't
 # make this grow.
 _lower: dict[bytes, bytes] = {}
@@ -31,16 +32,16 @@ def read_fields(section: bytes, start: int, most: int) -> Headers:
         return NO_HEADERS
     block = section[start:-4]
     lines = block.split(b"\r\n")
-    if block.translate(None, _IN_A_LINE) != b"\r\n" * (len(lines) - 1) or not section.endswith(b"\r\n\r\n"):
+    left, ends = block.translate(None, _IN_A_LINE), b"\r\n" * (len(lines) - 1)
+    tabs = left != ends
+    if (tabs and left.replace(b"\t", b"") != ends) or not section.endswith(b"\r\n\r\n"):
         raise WireError(_what_is_wrong(section, start))
-    # White space that may have to go, beside the one before each value.
-    spaced = b"\t" in block or b"  " in block or b" \r" in block or block.endswith(b" ")
     names: list[bytes] = []
     index: dict[bytes, Values] = {}
     for at, line in enumerate(lines):
         name, _, value = line.partition(b": ")
         lower = _lower.get(name)
-        if lower is None or spaced or not value:
+        if lower is None or tabs or not value or value[0] == _SPACE or value[-1] == _SPACE:
             field = _read_odd_line(line)
             if field is None:
                 raise WireError(_what_is_wrong(section, start))

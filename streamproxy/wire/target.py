@@ -11,7 +11,7 @@ from streamproxy.wire.message import Origin, Target, WireError
 # A name in percent-coding would be another name to a reader that decodes it, so it is none here.
 _HOST = r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9\-._~!$&'()*+,;=]{1,253}))"
 _AUTHORITY = re.compile(_HOST + r"(?::([0-9]{0,5}))?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([!\x22\x24-.0-\x3e\x40-\x7e]*+)([!\x22\x24-\x7e]*+)")
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+://[!\x22\x24-.0-\x3e\x40-\x7e]*+)([!\x22\x24-\x7e]*+)")
 _ORIGIN_FORM = re.compile(rb"/[!\x22\x24-\x7e]*+")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -36,6 +36,16 @@ def parse_authority(authority: str, scheme: str) -> Origin:
     return Origin(scheme, (ipv6 or name).lower(), number)
 
 
+@functools.lru_cache(maxsize=1024)
+def _parse_site(site: bytes) -> Origin:
+    """The origin of what stands before an URL's path."""
+    scheme, _, authority = site.decode("ascii").partition("://")
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise WireError("the target's scheme is not http or https", 501)
+    return parse_authority(authority, scheme)
+
+
 def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
     """Take apart an absolute-form target, as clients send to a proxy.
 
@@ -47,11 +57,9 @@ def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
         if target[:1] == b"/":
             raise WireError("this is a proxy: the request target must be a whole URL, such as http://example.com/")
         raise WireError("the request target is malformed")
-    scheme, authority, path = [part.decode("ascii") for part in found.groups()]
-    scheme = scheme.lower()
-    if scheme not in DEFAULT_PORTS:
-        raise WireError("the target's scheme is not http or https", 501)
-    origin = parse_authority(authority, scheme)
+    site, rest = found.groups()
+    origin = _parse_site(site)
+    path = rest.decode("ascii")
     if not path:
         # RFC 9112 section 3.2.4: OPTIONS without a path asks about the whole server.
         path = "*" if method == b"OPTIONS" else "/"
