@@ -6,17 +6,28 @@ PYTHON ?= python3
 CONFIG ?= conf/rules.yaml
 # What to pass to trial: `make test TESTS=tests.wire`.
 TESTS ?= tests
-# Which of its cases to measure; all of them if none is given.
+# Which cases to measure (`make bench CASE="rate bulk-down"`, or `all`), and how many rounds of each, if not its own
+# number. QUICK=1 makes one short round of each, to see that it runs.
 CASE ?=
+ROUNDS ?=
+QUICK ?=
 READY := $(VENV)/.installed
+# Streamproxy as others install it: compiled. What is run there is run outside of this folder, which has it as it is.
+COMPILED := build/compiled
+OUTSIDE := build/outside
+COMPILED_READY := $(COMPILED)/.installed
+COMPILED_PYTHON := cd $(OUTSIDE) && ../compiled/bin/python
 
-.PHONY: help run test check install measure clean
+.PHONY: help run test test-compiled check install bench micro profile clean
 
 help:
 	@echo "make run      start the proxy on $(CONFIG), in the foreground (CONTROL-C ends it)"
 	@echo "make test     run the tests (TESTS=tests.wire for a part)"
+	@echo "make test-compiled   the same, of streamproxy as it is installed: compiled (needs gcc and Python's headers)"
 	@echo "make check    ruff and mypy"
-	@echo "make measure  the figures of bench/README.md, measured here (needs nginx, wrk; CASE=name for one)"
+	@echo "make bench    measured beside mitmdump, squid and haproxy: bench/README.md (CASE=name for one)"
+	@echo "make micro    the pieces of the hot path, each by itself"
+	@echo "make profile  where the time of a case goes (CASE=name)"
 	@echo "make clean    take away what the other targets made"
 
 run: $(READY)
@@ -25,20 +36,37 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m tests $(TESTS)
 
+test-compiled: $(COMPILED_READY)
+	$(COMPILED_PYTHON) -m tests $(TESTS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What each figure is: bench/README.md. One case: `make measure CASE=stall-up`.
-measure: $(READY)
-	$(BIN)/python -m bench.measure $(CASE)
+# What each figure is: bench/README.md. One case: `make bench CASE=rate-32`.
+bench: $(COMPILED_READY)
+	$(COMPILED_PYTHON) -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick) $(CASE)
+
+micro: $(COMPILED_READY)
+	$(COMPILED_PYTHON) -m bench.micro
+
+profile: $(COMPILED_READY)
+	$(COMPILED_PYTHON) -m bench.profile $(CASE)
 
 install: $(READY)
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.py setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV) || sh .ci/venv "$(PYTHON)" $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
+	@touch $@
+
+$(COMPILED_READY): setup.py setup.cfg pyproject.toml $(wildcard streamproxy/*.* streamproxy/*/*.*)
+	$(PYTHON) -m venv $(COMPILED) || sh .ci/venv "$(PYTHON)" $(COMPILED)
+	$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check '.[test,bench]'
+	mkdir -p $(OUTSIDE)
+	ln -sfn ../../tests $(OUTSIDE)/tests
+	ln -sfn ../../bench $(OUTSIDE)/bench
 	@touch $@
 
 clean:

@@ -27,8 +27,13 @@ def extensions():
     paths = [f"streamproxy/{name}.py" for name in COMPILED.split()]
     # Other packages' types count as unknown, so that the same comes of it wherever it is compiled.
     options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
-    modules = mypycify([*options, *paths], opt_level="3", debug_level="0", group_name="streamproxy")
+    try:
+        modules = mypycify([*options, *paths], opt_level="3", debug_level="0", group_name="streamproxy")
+    except SystemExit as error:
+        print(f"streamproxy is installed uncompiled: {error}", file=sys.stderr)
+        return []
     for module in modules:
+        # Without a compiler, or Python's headers, the wheel has the modules as they are.
         module.optional = True
     return modules
 

@@ -1,12 +1,16 @@
--- wrk as the client of a proxy: asks for the URL given behind `--`, in absolute form.
--- What it counted comes last, as one line of JSON.
+-- wrk as the client of a proxy: asks for the URL given behind `--`, in absolute form; with `close` behind that, on a
+-- connection of its own each time. What it counted comes last, as one line of JSON.
 
 local request_bytes
 
 function init(args)
    local url = args[1]
    local host = url:match("^http://([^/]+)")
-   request_bytes = "GET " .. url .. " HTTP/1.1\r\nHost: " .. host .. "\r\nUser-Agent: wrk\r\nAccept: */*\r\n\r\n"
+   request_bytes = "GET " .. url .. " HTTP/1.1\r\nHost: " .. host .. "\r\nUser-Agent: wrk\r\nAccept: */*\r\n"
+   if args[2] == "close" then
+      request_bytes = request_bytes .. "Connection: close\r\n"
+   end
+   request_bytes = request_bytes .. "\r\n"
 end
 
 function request()

@@ -1,4 +1,4 @@
-"""Generated bodies: as long as is wanted, the same each time, and never stored.
+"""Generated bodies: as long as is wanted, the same each time, and never stored (but for files that are mostly holes).
 
 A body is noise with a running number stamped on each 64 KiB of it, so that a part which is lost, doubled or put in
 another's place changes its hash.
@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 STAMPED = 64 << 10
@@ -86,3 +87,12 @@ def checksum(size: int) -> int:
     for part in rounds(size):
         found = zlib.crc32(part, found)
     return found
+
+
+def write_sparse(path: Path, size: int) -> None:
+    """A file of `size` bytes that takes little room: zeros, with a running number on each 256 KiB of them."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        for number, at in enumerate(range(0, size - 8, STAMPED * 4)):
+            file.seek(at)
+            file.write(struct.pack(">Q", number))

@@ -24,20 +24,22 @@ class Certificates(NamedTuple):
     origin: Path
 
 
+def make_authority(folder: Path, name: str) -> Path:
+    """A PEM file in `folder` with an authority's certificate and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    path = folder / "authority.pem"
+    path.write_bytes(_authority(name, key).public_bytes(Encoding.PEM) + _private(key))
+    return path
+
+
 def make_certificates(folder: Path) -> Certificates:
     """An authority and an origin's certificate, all P-256, in `folder`."""
     found = Certificates(folder / "authority.pem", folder / "origin.pem")
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, name = _called("Authority of the measurements"), _called(NAME)
-    root = (
-        _begun(root_name, root_name, root_key.public_key(), root_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .sign(root_key, hashes.SHA256())
-    )
+    root = _authority("Authority of the measurements", root_key)
     names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address(ADDRESS))]
     leaf = (
-        _begun(name, root_name, key.public_key(), root_key.public_key())
+        _begun(_called(NAME), root.subject, key.public_key(), root_key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -45,10 +47,21 @@ def make_certificates(folder: Path) -> Certificates:
         .sign(root_key, hashes.SHA256())
     )
     found.authority.write_bytes(root.public_bytes(Encoding.PEM))
-    found.origin.write_bytes(
-        leaf.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    found.origin.write_bytes(leaf.public_bytes(Encoding.PEM) + _private(key))
     return found
+
+
+def _authority(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    return (
+        _begun(_called(name), _called(name), key.public_key(), key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _called(name: str) -> x509.Name:

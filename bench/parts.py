@@ -18,17 +18,21 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from bench.bodies import write_sparse
 from bench.certificates import NAME, Certificates, make_certificates
 from bench.connection import WAIT
+from bench.programs import HERE as HERE
+from bench.programs import PATH, find_program, mitmdump_program
+from bench.programs import CannotMeasure as CannotMeasure
+from bench.programs import NotInstalled as NotInstalled
+from bench.programs import program as program
 
-HERE = Path(__file__).resolve().parent
-ENVIRONMENT = HERE / ".env"
-MITMPROXY = "mitmproxy==11.0.2"
-PATH = f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 CORES = sorted(os.sched_getaffinity(0))
 # The proxy that is measured has a core of its own; all else shares the others.
 PROXY_CORE = CORES[-1]
 OTHER_CORES = CORES[:-1] or CORES
+# Something to be found and replaced.
+MARKED = b"a body with a mark-to-replace in it\n"
 NGINX = """
 {user}
 daemon off;
@@ -57,18 +61,6 @@ http {{
 """
 
 
-class CannotMeasure(Exception):
-    """Something that is needed isn't here; in words, for whoever can get it."""
-
-
-def program(name: str, package: str) -> str:
-    """Where a program of a Debian package is."""
-    found = shutil.which(name, path=PATH)
-    if found is None:
-        raise CannotMeasure(f"needs {name} (apt-get install {package})")
-    return found
-
-
 def want_files(number: int) -> int:
     """Let this process and those it starts have `number` files open, or as many as they may; how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -81,7 +73,13 @@ def want_files(number: int) -> int:
 def free_port() -> int:
     """A port that nobody listens on, just now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+        return int(listener.getsockname()[1])
+
+
+def pinned() -> list[str]:
+    """What stands before a command, so that it keeps to the cores that the proxies don't have; where that can be."""
+    found = find_program("taskset")
+    return [] if found is None else [found, "-c", ",".join(map(str, OTHER_CORES))]
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
@@ -96,8 +94,9 @@ def until(true: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
 class Part:
     """A running program, with what it prints in a file.
 
-    It listens on `port` of 127.0.0.1; an origin speaks TLS on its `secure_port`. `authority` is the PEM file of who
-    vouches for the certificates that it shows.
+    It listens on `port` of 127.0.0.1; an origin speaks TLS on its `secure_port`, and so does a proxy that knows no
+    CONNECT but takes its client for one of the origin's. `authority` is the PEM file of who vouches for the
+    certificates that it shows.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Part:
         self.secure_port = 0
         self.authority = Path()
         self.log = folder / "log"
-        if (pin := shutil.which("taskset", path=PATH)) is not None:
+        if (pin := find_program("taskset")) is not None:
             command = [pin, "-c", ",".join(map(str, cores)), *command]
         environment = {"PATH": PATH, "HOME": str(folder), "LANG": "C.UTF-8"}
         if ours:
@@ -242,6 +241,8 @@ class Parts:
 
     def __enter__(self) -> Parts:
         self._folder = Path(tempfile.mkdtemp(prefix="streamproxy-bench-"))
+        # A program that gives up root's rights has to come to a folder that was given to it.
+        self._folder.chmod(0o711)
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         os.sched_setaffinity(0, OTHER_CORES)
         return self
@@ -249,9 +250,13 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def new_folder(self, name: str) -> Path:
+        """A folder that goes when the case does, for this user alone."""
+        return Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name.replace(' ', '-')}-"))
+
     def start(self, name: str, *command: str | Path, cores: Sequence[int] = OTHER_CORES, ours: bool = False) -> Part:
         """Start a program."""
-        part = Part(name, command, Path(tempfile.mkdtemp(dir=self._folder, prefix=f"{name}-")), cores, ours)
+        part = Part(name, command, self.new_folder(name), cores, ours)
         self._stack.callback(part.stop)
         return part
 
@@ -262,24 +267,35 @@ class Parts:
     @cached_property
     def certificates(self) -> Certificates:
         """The authority that origins are vouched for by, and what they show."""
-        return make_certificates(Path(tempfile.mkdtemp(dir=self._folder, prefix="certificates-")))
+        return make_certificates(self.new_folder("certificates"))
 
     def origin(self) -> Part:
         """The origin of `origin.py`."""
-        part = self.start_module("origin", str(self.certificates.origin))
+        return self._with_ports(self.start_module("origin", str(self.certificates.origin)))
+
+    def _with_ports(self, part: Part) -> Part:
+        """An origin of ours, once it has told its ports."""
         part.port = int(part.printed(r"^plain ([0-9]+)$"))
         part.secure_port = int(part.printed(r"^tls ([0-9]+)$"))
         part.authority = self.certificates.authority
         return part
 
+    def sink(self) -> Part:
+        """The origin of `sink.py`, which takes bodies."""
+        return self._with_ports(self.start_module("sink", str(self.certificates.origin)))
+
     def nginx(self, cores: Sequence[int] = OTHER_CORES) -> Part:
-        """nginx with one worker, a file of 600 bytes at /small, and one of 1 GiB, that takes no room, at /large."""
+        """nginx with one worker, and files: 600 bytes at /small, 4 MiB at /held, 1 GiB at /large, `MARKED` at /marked.
+
+        What is large takes little room.
+        """
         found = program("nginx", "nginx-light")
-        folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="served-"))
+        folder = self.new_folder("served")
         (folder / "root").mkdir()
         (folder / "root" / "small").write_bytes(b"x" * 600)
-        with (folder / "root" / "large").open("wb") as large:
-            large.truncate(1 << 30)
+        (folder / "root" / "marked").write_bytes(MARKED)
+        write_sparse(folder / "root" / "held", 4 << 20)
+        write_sparse(folder / "root" / "large", 1 << 30)
         port, secure_port = free_port(), free_port()
         # Started by root, its worker would else be nobody, who can't read what is ours.
         user = "user root;" if os.geteuid() == 0 else ""
@@ -290,17 +306,20 @@ class Parts:
         part.listens()
         return part
 
-    def streamproxy(self, *overrides: str, listen: str = "tcp:0:interface=127.0.0.1") -> Part:
-        """`twistd -n streamproxy` as a user would start it, but for its port, on a core of its own."""
-        config = Path(tempfile.mkdtemp(dir=self._folder, prefix="rules-")) / "rules.yaml"
-        config.write_text(f'listen: ["{listen}"]\n')
+    def streamproxy(self, *overrides: str, listen: str = "tcp:0:interface=127.0.0.1", rules: str = "") -> Part:
+        """`twistd -n streamproxy` as a user would start it, but for its port, on a core of its own.
+
+        `overrides` are given to --set, `rules` are lines of YAML for its configuration.
+        """
+        config = self.new_folder("rules") / "rules.yaml"
+        config.write_text(f'listen: ["{listen}"]\n{rules}')
         twistd = Path(sysconfig.get_path("scripts"), "twistd")
         if not twistd.exists():
             raise CannotMeasure(f"{twistd} isn't there (make install)")
         state = config.parent / "state"
         wanted = (f"state_dir={state}", f"tls.trusted_ca=[{self.certificates.authority}]", *overrides)
         sets = [word for override in wanted for word in ("--set", override)]
-        command = [sys.executable, twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
+        command: list[str | Path] = [sys.executable, twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
         part = self.start("streamproxy", *command, cores=[PROXY_CORE])
         part.port = int(part.printed(r"listening on 127\.0\.0\.1:([0-9]+)"))
         part.authority = state / "ca.pem"
@@ -308,30 +327,12 @@ class Parts:
 
     def mitmdump(self, *options: str) -> Part:
         """mitmdump with `options`, on the same core as streamproxy."""
-        home = Path(tempfile.mkdtemp(dir=self._folder, prefix="mitmproxy-"))
+        home = self.new_folder("mitmproxy")
         port = free_port()
         place = ["--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", f"confdir={home}"]
         place += ["--set", f"ssl_verify_upstream_trusted_ca={self.certificates.authority}"]
-        part = self.start("mitmdump", self.mitmdump_program(), *place, *options, cores=[PROXY_CORE])
+        part = self.start("mitmdump", mitmdump_program(self._mitmdump), *place, *options, cores=[PROXY_CORE])
         part.port = port
         part.authority = home / "mitmproxy-ca-cert.pem"
         part.listens()
         return part
-
-    def mitmdump_program(self) -> str:
-        """The mitmdump to measure: the one that was named, or one in an environment of its own, made here."""
-        if self._mitmdump:
-            found = shutil.which(self._mitmdump, path=PATH)
-            if found is None:
-                raise CannotMeasure(f"{self._mitmdump} isn't a program")
-            return found
-        own = ENVIRONMENT / "bin" / "mitmdump"
-        if not own.exists():
-            print(f"          installing {MITMPROXY} into {ENVIRONMENT.relative_to(HERE.parent)}", flush=True)
-            try:
-                subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
-                pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet"]
-                subprocess.run([*pip, "--disable-pip-version-check", MITMPROXY], check=True)
-            except subprocess.CalledProcessError as error:
-                raise CannotMeasure(f"can't install {MITMPROXY} (MITMDUMP=... names one): {error}") from None
-        return str(own)

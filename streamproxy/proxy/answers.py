@@ -14,8 +14,7 @@ from streamproxy.proxy.heads import reason_phrase
 from streamproxy.proxy.route import Route
 from streamproxy.rules.verdict import Answer
 from streamproxy.tls.reasons import HandshakeFailed
-from streamproxy.wire.headers import Field, Headers
-from streamproxy.wire.http1 import request_head_bytes, response_head_bytes
+from streamproxy.wire.headers import Field, Headers, request_head_bytes, response_head_bytes
 from streamproxy.wire.message import Origin, RequestHead
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from streamproxy.rules.verdict import HeaderEdits
 from streamproxy.wire.chunked import BodyWriter, ChunksKept, ChunksMade, Plain
 from streamproxy.wire.framing import unvouched
-from streamproxy.wire.headers import Headers, field_of
-from streamproxy.wire.http1 import request_head_bytes, response_head_bytes
+from streamproxy.wire.headers import Headers, field_of, request_head_bytes, response_head_bytes
 from streamproxy.wire.message import Framing, Kind, RequestHead, ResponseHead, Target, Version
 
 # Fields that belong to one connection only (RFC 9110 section 7.6.1). Trailer isn't among them: trailers go on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -78,7 +79,7 @@ class Pool:
         handshakes: dict[Protocol, OriginHandshake] = {}
 
         def make() -> Protocol:
-            handshake = OriginHandshake(self._tls, route, lambda: self.new_connection(route, handshake), self._reactor)
+            handshake = OriginHandshake(self._tls, route, partial(self.new_connection, route), self._reactor)
             handshakes[handshake.protocol] = handshake
             return handshake.protocol
 

@@ -18,7 +18,13 @@ from streamproxy.tls.reasons import HandshakeFailed, why_origin_failed
 class OriginHandshake:
     """One handshake; `make` gives the protocol that is spoken inside. `protocol` is what a socket is connected to."""
 
-    def __init__(self, tls: OriginFacing, route: Route, make: Callable[[], Protocol], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        tls: OriginFacing,
+        route: Route,
+        make: Callable[[OriginHandshake], Protocol],
+        clock: IReactorTime,
+    ) -> None:
         self._tls = tls
         self._host, self._port = route.origin.host, route.origin.port
         self._make = make
@@ -45,7 +51,7 @@ class OriginHandshake:
         self._tls.remember(self._port, self._connection, self._judgement)
 
     def _inner(self, _protocol: bytes | None) -> Protocol:
-        inner = self._make()
+        inner = self._make(self)
         self._result = inner
         return inner
 
@@ -81,4 +87,5 @@ class OriginHandshake:
         if isinstance(self._result, HandshakeFailed):
             outcome.errback(Failure(self._result))
         else:
-            outcome.callback(self._result)  # type: ignore[arg-type]
+            inner, self._result = self._result, None
+            outcome.callback(inner)  # type: ignore[arg-type]

@@ -194,6 +194,7 @@ class UpstreamConnection(Protocol):
         self.valve.end()
         self.sink.release()
         self.deadline.cancel()
+        self.remember = None
         self._pool.forget(self)
         if not reason.check(ConnectionDone):
             self._gone(why_origin_broke_off(reason, self.route.origin.host))

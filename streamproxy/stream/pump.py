@@ -174,9 +174,14 @@ class Pump:
                 continue
             moved = True
             at, length = self._at, len(data)
-            while at < length and not sink.full:
-                sink.write(data if length <= size else data[at : at + size])
-                at += size
+            if length <= size and not at:
+                sink.write(data)
+                at = length
+            else:
+                whole = memoryview(data) if sink.takes_views else data
+                while at < length and not sink.full:
+                    sink.write(whole[at : at + size])
+                    at += size
             if not queue:
                 # `abandon` was called by a write.
                 break

@@ -9,7 +9,8 @@ makes the sink full until the last of it has left. To hear of that the sink is a
 more when it has nothing left to send; on a transport that is no socket (TLS, or a test's) it is a push producer.
 
 Between `cork` and `uncork` what is written is gathered, so that pieces cost neither a system call nor a record of TLS
-each. Beside that it keeps no bytes. What isn't written while it is full stays with the pump.
+each: a socket takes them as they are, in one `sendmsg`. Beside that it keeps no bytes. What isn't written while it is
+full stays with the pump.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Protocol
 
 from streamproxy.stream.transport import IStreamTransport
 
-# What is gathered is sent when it comes to so much.
+# What is gathered is sent when it comes to so many bytes, or to so many pieces: the kernel takes 1024 at a time.
 MOST_GATHERED = 65536
+MOST_PIECES = 512
 
 
 class Writer(Protocol):
@@ -44,27 +46,32 @@ class Sink:
         self.sent = 0
         self.pump: Writer | None = None
         self._corked = False
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._gathered_size = 0
         # TLS fills its records with what is written between these two, so that smaller pieces would only be cut to be
         # joined again.
         self.gathers = hasattr(transport, "cork")
         self._cork_transport: Callable[[], None] = getattr(transport, "cork", _nothing)
         self._uncork_transport: Callable[[], None] = getattr(transport, "uncork", _nothing)
-        self._send = _sends_at_once(transport)
-        transport.registerProducer(self, self._send is None)  # type: ignore[arg-type]
+        found = _socket_of(transport)
+        # How to send on the transport's own socket without waiting, where it has one: a piece, or several.
+        self._send: Callable[[bytes | memoryview], int] | None = None if found is None else found.send
+        self._send_all: Callable[[list[bytes | memoryview]], int] | None = None if found is None else found.sendmsg
+        # Pieces needn't be copied for it: it takes views of what they are cut from.
+        self.takes_views = found is not None
+        transport.registerProducer(self, found is None)  # type: ignore[arg-type]
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Hand `data` on; it may be full when this returns."""
         self.sent += len(data)
         if self._send is None:
-            self._transport.write(data)
+            self._transport.write(data)  # type: ignore[arg-type]
         elif not self._corked:
-            self._send_on(data)
+            self._send_on([data])
         else:
             self._gathered.append(data)
             self._gathered_size += len(data)
-            if self._gathered_size >= MOST_GATHERED:
+            if self._gathered_size >= MOST_GATHERED or len(self._gathered) >= MOST_PIECES:
                 self._send_gathered()
 
     def cork(self) -> None:
@@ -86,22 +93,22 @@ class Sink:
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
         self._gathered_size = 0
-        self._send_on(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+        self._send_on(gathered)
 
-    def _send_on(self, data: bytes) -> None:
+    def _send_on(self, pieces: list[bytes | memoryview]) -> None:
         """Send what the kernel takes; the rest is the transport's, and so is any error: it will find the same."""
-        send = self._send
-        if send is not None and self._registered and not self.full:
+        send, send_all = self._send, self._send_all
+        sent = 0
+        if send is not None and send_all is not None and self._registered and not self.full:
+            size = sum([len(piece) for piece in pieces])
             try:
-                sent = send(data)
+                sent = send(pieces[0]) if len(pieces) == 1 else send_all(pieces)
             except OSError:
                 sent = 0
-            if sent == len(data):
+            if sent == size:
                 return
             self.full = True
-            if sent:
-                data = data[sent:]
-        self._transport.write(data)
+        self._transport.write(b"".join(pieces)[sent:])
 
     def pauseProducing(self) -> None:
         # TCP says it again for each write over its limit.
@@ -126,8 +133,8 @@ class Sink:
             self._transport.unregisterProducer()
 
 
-def _sends_at_once(transport: IStreamTransport) -> Callable[[bytes], int] | None:
-    """How to send on the transport's own socket without waiting; None where it has none."""
+def _socket_of(transport: IStreamTransport) -> socket.socket | None:
+    """The socket below a transport, if that is all there is below it."""
     handle = getattr(transport, "getHandle", None)
     found = None if handle is None else handle()
-    return found.send if isinstance(found, socket.socket) else None
+    return found if isinstance(found, socket.socket) else None

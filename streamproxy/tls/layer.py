@@ -29,6 +29,10 @@ LONGEST_RECORD = 16384
 ROUND_A_RECORD = 64
 # What is written while it is corked is sent when it comes to so much.
 MOST_HELD = 65536
+# What OpenSSL is given at a time, to encrypt or to decrypt, in bytes: it keeps the room that it once took for it.
+MOST_AT_ONCE = 2 * LONGEST_RECORD
+# How much OpenSSL is given at a time, to encrypt or to decrypt: it keeps the room that this took.
+MOST_AT_ONCE = 2 * LONGEST_RECORD
 
 # Wire that may come with nothing said in it. A peer needs none but for a few tickets and new keys; each of these costs
 # more than a whole record of what is said.
@@ -41,6 +45,14 @@ ANSWERED_AFTER = 16
 
 # Makes the protocol that is spoken inside, when the handshake is done; it is given what was agreed on by ALPN.
 MakeInner = Callable[[bytes | None], Protocol]
+
+
+def _no_inner(_protocol: bytes | None) -> Protocol:
+    raise AssertionError("there is one handshake")
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 @implementer(ISSLTransport, IPushProducer, IConsumer)
@@ -113,32 +125,47 @@ class Tls(Protocol):
         self._send_records(LONGEST_RECORD)
         self._inner = inner = self._make_inner(connection.get_alpn_proto_negotiated() or None)
         inner.makeConnection(self)
-        self._done()
+        done = self._done
+        self._forget_who_started()
+        done()
+
+    def _forget_who_started(self) -> None:
+        """They refer to this; without that, what is over is freed at once."""
+        self._make_inner, self._done, self._failed = _no_inner, _nothing, _nothing
 
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
+        rest = b""
+        if len(data) > MOST_AT_ONCE and self._inner is not None:
+            data, rest = data[:MOST_AT_ONCE], data[MOST_AT_ONCE:]
         self._connection.bio_write(data)
         if self._inner is None:
             self._shake_hands()
             if self._inner is None:
                 return
-        self._quiet += len(data)
-        if self._quiet > MOST_QUIET + len(data):
+        size = len(data) + len(rest)
+        self._quiet += size
+        if self._quiet > MOST_QUIET + size:
             # It sends new keys for ever, or whatever else it is: that takes our time, and our answers our memory.
             self.abortConnection()
             return
-        self._read()
+        self._read(rest)
 
-    def _read(self) -> None:
-        """Give what has been decrypted to what is inside, in one piece, and then the end if that has come."""
+    def _read(self, rest: bytes) -> None:
+        """Give what can be decrypted, `rest` of the wire with it, to what is inside, in one piece, and then the end if
+        that has come."""
         connection, pieces = self._connection, []
         failure: Failure | None = None
         try:
             while not self._over:
-                pieces.append(connection.recv(LONGEST_RECORD))
-        except SSL.WantReadError:
-            pass
+                try:
+                    pieces.append(connection.recv(LONGEST_RECORD))
+                except SSL.WantReadError:
+                    if not rest:
+                        break
+                    connection.bio_write(rest[:MOST_AT_ONCE])
+                    rest = rest[MOST_AT_ONCE:]
         except SSL.ZeroReturnError:
             self.peer_ended = True
         except SSL.Error:
@@ -211,10 +238,12 @@ class Tls(Protocol):
         elif reason.check(ConnectionDone):
             reason = Failure(ConnectionLost("the connection ended without a close_notify"))
         inner, self._inner = self._inner, None
+        failed = self._failed
+        self._forget_who_started()
         if inner is not None:
             inner.connectionLost(reason)
         else:
-            self._failed(reason)
+            failed(reason)
 
     def _send_records(self, size: int) -> None:
         """Send the records that OpenSSL has made, of about so many bytes."""
@@ -227,8 +256,11 @@ class Tls(Protocol):
                     break
         except SSL.WantReadError:
             pass
+        self._note_fullness()
+
+    def _note_fullness(self) -> None:
+        """What is written here is written there at once, so its fullness is ours."""
         if self._sink.full and self._producer is not None and not self._producer_paused:
-            # What is written here is written there at once, so its fullness is ours.
             self._producer_paused = True
             self._producer.pauseProducing()
 
@@ -282,17 +314,21 @@ class Tls(Protocol):
 
     def _encrypt(self, data: bytes) -> None:
         connection, size = self._connection, len(data)
+        whole = memoryview(data)
+        self._sink.cork()
         try:
-            sent = connection.send(data)
-            if sent < size:
-                # One record for each call.
-                rest = memoryview(data)
-                while sent < size:
-                    sent += connection.send(rest[sent:])
+            for at in range(0, size, MOST_AT_ONCE):
+                part = whole[at : at + MOST_AT_ONCE]
+                left = part
+                while left:
+                    # One record for each call.
+                    left = left[connection.send(left) :]
+                self._send_records(len(part))
         except SSL.Error:
             self._break()
-            return
-        self._send_records(size)
+        finally:
+            self._sink.uncork()
+        self._note_fullness()
 
     def loseConnection(self) -> None:
         """Say that this ends, behind what is written, and wait until the peer has said so or has gone."""

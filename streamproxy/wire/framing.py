@@ -6,6 +6,8 @@ done in `http1` and `chunked`.
 
 from __future__ import annotations
 
+import re
+
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, Kind, Version, WireError
 
@@ -14,6 +16,8 @@ LONGEST_LENGTH = 18
 
 # Fields that vouch for the very bytes of a body (RFC 9530, RFC 1864, RFC 9110 section 14.3).
 _VOUCHERS = frozenset([b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"])
+
+_TAB_BY_CODING = re.compile(rb"^transfer-encoding:[^\t\r]*+\t", re.MULTILINE | re.IGNORECASE)
 
 
 def unvouched(headers: Headers) -> Headers:
@@ -92,3 +96,12 @@ def response_framing(method: bytes, status: int, version: Version, headers: Head
     if length is None:
         return UNTIL_CLOSE
     return Framing(Kind.LENGTH, length)
+
+
+def check_tabs(section: bytes) -> None:
+    """Refuse a transfer coding with a tab beside it.
+
+    It may stand there (RFC 9110 section 5.5), but there are readers that see another coding then, and another body.
+    """
+    if _TAB_BY_CODING.search(section):
+        raise WireError("a tab beside a transfer coding")

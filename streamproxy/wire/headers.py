@@ -1,6 +1,6 @@
 """Header fields as they stood on the wire: order, case and repetition kept.
 
-This isn't a multidict to edit: `Headers` is frozen, and an edit makes another one.
+This isn't a multidict to edit: `Headers` is frozen, and an edit makes another one. Reading them is in `fields`.
 """
 
 from __future__ import annotations
@@ -154,6 +154,16 @@ def field_of(line: bytes) -> Field:
 def field_lines(headers: Headers) -> bytes:
     """Fields as lines of the wire."""
     return b"".join([b"%b\r\n" % line for line in headers.written])
+
+
+def request_head_bytes(method: bytes, target: bytes, lines: list[bytes]) -> bytes:
+    """A request's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
+    return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *lines, b"", b""])
+
+
+def response_head_bytes(status: int, reason: bytes, lines: list[bytes]) -> bytes:
+    """A response's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
+    return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *lines, b"", b""])
 
 
 NO_HEADERS = Headers()

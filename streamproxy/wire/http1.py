@@ -19,11 +19,11 @@ Upgrades past HTTP/1.1 and meanings of fields other than framing aren't known he
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamproxy.wire.chunked import ChunkedReader
 from streamproxy.wire.fields import BARE_LF, TOKEN, read_fields
-from streamproxy.wire.framing import request_framing, response_framing
+from streamproxy.wire.framing import check_tabs, request_framing, response_framing
 from streamproxy.wire.message import (
     CHUNKED,
     END,
@@ -38,6 +38,13 @@ from streamproxy.wire.message import (
     WireError,
 )
 
+# What a reader is reading.
+_HEAD: Final = 0
+_LENGTH: Final = 1
+_CHUNKS: Final = 2
+_TRAILERS: Final = 3
+_UNTIL_CLOSE: Final = 4
+
 # Events of one feed. A 64 KiB read has a handful, unless it's made of chunks of a few bytes.
 MOST_EVENTS = 512
 MOST_EMPTY_LINES = 4
@@ -49,7 +56,6 @@ _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t \x21-
 # What the first bytes of a request can be, as long as its line isn't whole.
 _EARLY = 32
 _REQUEST_BEGINS = re.compile(TOKEN + rb"(?: (?:[\x21-\x7e]++(?: [HTP/0-9.]*+\r?+)?+)?+)?+")
-_TAB_BY_CODING = re.compile(rb"^transfer-encoding:[^\t\r]*+\t", re.MULTILINE | re.IGNORECASE)
 
 # What is left out of a trailer section, for it would say how a message is routed or read after the fact
 # (RFC 9110 section 6.5.1).
@@ -84,8 +90,8 @@ class _MessageReader:
         self._line_seen = False
         self._left = 0
         self._chunks: ChunkedReader | None = None
-        # The bound method for what is being read now.
-        self._reading = self._read_head
+        # What is being read now.
+        self._state = _HEAD
         self._between = True
         self._stopped = False
         # No message can come any more: an error was raised, or the connection is no longer HTTP/1.
@@ -123,7 +129,7 @@ class _MessageReader:
             return events
         began = self._position
         try:
-            while not self._stopped and len(events) < MOST_EVENTS and self._reading(events):
+            while not self._stopped and len(events) < MOST_EVENTS and self._read(events):
                 pass
         except WireError as error:
             self._end_for_good()
@@ -162,7 +168,7 @@ class _MessageReader:
         self._between = True
         self._scanned = 0
         self._empty_lines = 0
-        self._reading = self._read_head
+        self._state = _HEAD
 
     def take_waiting(self) -> bytes:
         """The bytes that wait, for another layer to read: this reader is over."""
@@ -186,6 +192,19 @@ class _MessageReader:
 
     def _read_head(self, events: list[Event]) -> bool:
         raise AssertionError("given by the subclasses")
+
+    def _read(self, events: list[Event]) -> bool:
+        # Not by a bound method that is kept: a reader that refers to itself would outlive its connection.
+        state = self._state
+        if state == _HEAD:
+            return self._read_head(events)
+        if state == _LENGTH:
+            return self._read_length(events)
+        if state == _CHUNKS:
+            return self._read_chunks(events)
+        if state == _TRAILERS:
+            return self._read_trailers(events)
+        return self._read_until_close(events)
 
     # Each _read_... method takes what it can from the buffer, and returns whether another can go on at once.
 
@@ -230,12 +249,12 @@ class _MessageReader:
             return self._finish(events, END)
         if kind is Kind.LENGTH:
             self._left = framing.length or 0
-            self._reading = self._read_length
+            self._state = _LENGTH
         elif kind is Kind.CHUNKED:
             self._chunks = ChunkedReader()
-            self._reading = self._read_chunks
+            self._state = _CHUNKS
         else:
-            self._reading = self._read_until_close
+            self._state = _UNTIL_CLOSE
         return self._position < len(self._buffer)
 
     def _finish(self, events: list[Event], end: End) -> bool:
@@ -263,7 +282,7 @@ class _MessageReader:
         assert chunks is not None
         self._position = chunks.read(bytes(self._buffer), self._position, events, MOST_EVENTS)  # type: ignore[arg-type]
         if chunks.trailers_next:
-            self._reading = self._read_trailers
+            self._state = _TRAILERS
             return True
         return False
 
@@ -330,7 +349,7 @@ class RequestReader(_MessageReader):
             # The bytes behind it are either a body or the tunnel's first (RFC 9110 section 9.3.6).
             raise WireError("a CONNECT request with a body")
         if framing is CHUNKED and b"\t" in section:
-            _check_tabs(section)
+            check_tabs(section)
         events.append(RequestHead(method, target, version, headers, framing))
         return self._begin_body(framing, events)
 
@@ -373,8 +392,7 @@ class ResponseReader(_MessageReader):
             events += self.feed(b"")
         if self._stopped:
             return events
-        # The bound method is made anew at each look-up, so compare by equality.
-        if self._reading == self._read_until_close:
+        if self._state == _UNTIL_CLOSE:
             self._finish(events, END)
             return events
         between = self._between
@@ -399,7 +417,7 @@ class ResponseReader(_MessageReader):
         headers = read_fields(section, line.end(), self._limits.fields)
         framing = response_framing(self._method, status, version, headers)
         if framing is CHUNKED and b"\t" in section:
-            _check_tabs(section)
+            check_tabs(section)
         events.append(ResponseHead(version, status, reason or b"", headers, framing))
         if status == 101:
             rest = bytes(self._buffer[self._position :])
@@ -424,22 +442,3 @@ class ResponseReader(_MessageReader):
 
     def _may_begin(self, first: bytes) -> bool:
         return b"HTTP/".startswith(first[:5])
-
-
-def _check_tabs(section: bytes) -> None:
-    """Refuse a transfer coding with a tab beside it.
-
-    It may stand there (RFC 9110 section 5.5), but there are readers that see another coding then, and another body.
-    """
-    if _TAB_BY_CODING.search(section):
-        raise WireError("a tab beside a transfer coding")
-
-
-def request_head_bytes(method: bytes, target: bytes, lines: list[bytes]) -> bytes:
-    """A request's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
-    return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *lines, b"", b""])
-
-
-def response_head_bytes(status: int, reason: bytes, lines: list[bytes]) -> bytes:
-    """A response's head as HTTP/1.1 bytes; `lines` are as in `Headers.written`."""
-    return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *lines, b"", b""])

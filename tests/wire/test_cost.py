@@ -59,7 +59,7 @@ class PatternsTests(SynchronousTestCase):
 
     def test_a_pattern_that_is_searched_for_starts_at_the_start_of_a_line_or_with_a_byte(self) -> None:
         """So that each byte is the first of an attempt that goes far at most once."""
-        anchored = [http1._TAB_BY_CODING]
+        anchored = [framing._TAB_BY_CODING]
         for pattern in anchored:
             first = parser.parse(pattern.pattern, pattern.flags)[0]
             self.assertEqual(first, (codes.AT, codes.AT_BEGINNING), pattern)

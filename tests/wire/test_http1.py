@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.wire.headers import Headers
+from streamproxy.wire.headers import Headers, request_head_bytes, response_head_bytes
 from streamproxy.wire.http1 import (
     LONGEST_TARGET,
     MOST_EMPTY_LINES,
     HeadLimits,
     RequestReader,
-    request_head_bytes,
-    response_head_bytes,
 )
 from streamproxy.wire.message import END, NO_BODY, Framing, Kind, RequestHead, WireError
 from tests.wire.reading import (
