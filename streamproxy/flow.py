@@ -5,8 +5,6 @@ The machinery that moves an exchange is in `proxy/exchange.py`; nothing here act
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from streamproxy.rules.verdict import Way
 
 # The outcomes of an exchange, one word each (DESIGN section 7).
@@ -22,13 +20,18 @@ MALFORMED = "malformed"
 FAILED = "failed"
 
 
-@dataclass(slots=True)
+# Written out, and no dataclasses, for those are made anew for each exchange, and what dataclass makes stays uncompiled.
+
+
 class BodyRecord:
     """How one body went (`how`: none, streamed, held, let go) and why; bytes of content that came in."""
 
-    how: str = "none"
-    why: str = ""
-    size: int = 0
+    __slots__ = ("how", "size", "why")
+
+    def __init__(self, how: str = "none", why: str = "", size: int = 0) -> None:
+        self.how = how
+        self.why = why
+        self.size = size
 
     def goes(self, way: Way) -> None:
         """It goes as the rules decided."""
@@ -42,7 +45,6 @@ class BodyRecord:
             self.how = "let go"
 
 
-@dataclass(slots=True)
 class Flow:
     """One exchange.
 
@@ -52,20 +54,41 @@ class Flow:
     says in words what went wrong.
     """
 
-    id: str
-    started: float
-    client: str
-    method: str = "-"
-    url: str = "-"
-    status: int | None = None
-    rules: list[str] = field(default_factory=list)
-    request: BodyRecord = field(default_factory=BodyRecord)
-    response: BodyRecord = field(default_factory=BodyRecord)
-    client_in: int = 0
-    client_out: int = 0
-    origin_out: int = 0
-    origin_in: int = 0
-    first_byte: float | None = None
-    duration: float | None = None
-    outcome: str = ""
-    error: str = ""
+    __slots__ = (
+        "client",
+        "client_in",
+        "client_out",
+        "duration",
+        "error",
+        "first_byte",
+        "id",
+        "method",
+        "origin_in",
+        "origin_out",
+        "outcome",
+        "request",
+        "response",
+        "rules",
+        "started",
+        "status",
+        "url",
+    )
+
+    def __init__(self, id: str, started: float, client: str, method: str = "-", url: str = "-") -> None:
+        self.id = id
+        self.started = started
+        self.client = client
+        self.method = method
+        self.url = url
+        self.status: int | None = None
+        self.rules: list[str] = []
+        self.request = BodyRecord()
+        self.response = BodyRecord()
+        self.client_in = 0
+        self.client_out = 0
+        self.origin_out = 0
+        self.origin_in = 0
+        self.first_byte: float | None = None
+        self.duration: float | None = None
+        self.outcome = ""
+        self.error = ""

@@ -19,7 +19,10 @@ from tests.proxy.test_rules_on_messages import GET, OK, POST
 
 
 def flow(**more) -> Flow:
-    return Flow(id="1f", started=1_700_000_000.25, client="127.0.0.1:50000", **more)
+    made = Flow(id="1f", started=1_700_000_000.25, client="127.0.0.1:50000")
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
 
 
 class LineTests(SynchronousTestCase):

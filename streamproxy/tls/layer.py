@@ -314,6 +314,14 @@ class Tls(Protocol):
 
     def _encrypt(self, data: bytes) -> None:
         connection, size = self._connection, len(data)
+        if size <= LONGEST_RECORD:
+            try:
+                connection.send(data)
+            except SSL.Error:
+                self._break()
+                return
+            self._send_records(size)
+            return
         whole = memoryview(data)
         self._sink.cork()
         try:

@@ -6,6 +6,7 @@ Each line stands by itself: nothing is folded, and what isn't a field line to th
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from streamproxy.wire.headers import NO_HEADERS, Field, Headers, Values, as_read, put
 from streamproxy.wire.message import WireError
@@ -18,7 +19,7 @@ BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 # What may stand in a line beside tabs. With it taken away nothing but line ends may be left.
 _IN_A_LINE = bytes([code for code in range(256) if code >= 32 and code != 127])
-_SPACE = 32
+_SPACE: Final = 32
 # Names that were seen, which are few, and the same in lower case. What a peer makes up may push others out; it can't
 # make this grow.
 _lower: dict[bytes, bytes] = {}
@@ -36,11 +37,12 @@ def read_fields(section: bytes, start: int, most: int) -> Headers:
     tabs = left != ends
     if (tabs and left.replace(b"\t", b"") != ends) or not section.endswith(b"\r\n\r\n"):
         raise WireError(_what_is_wrong(section, start))
+    known = _lower
     names: list[bytes] = []
     index: dict[bytes, Values] = {}
     for at, line in enumerate(lines):
         name, _, value = line.partition(b": ")
-        lower = _lower.get(name)
+        lower = known.get(name)
         if lower is None or tabs or not value or value[0] == _SPACE or value[-1] == _SPACE:
             field = _read_odd_line(line)
             if field is None:
