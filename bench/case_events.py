@@ -72,8 +72,8 @@ def listen(report: Report, proxy: Part, origin: Part, streams: int, gap: float, 
     wanted = told["seconds"] * streams / gap
     check(told["seconds"] > seconds * 0.8, f"{proxy.name}: all streams ran for {told['seconds']:.1f} s only")
     check(abs(told["counted"] - wanted) <= wanted / 50 + streams, f"{proxy.name}: {told['counted']} events count")
-    kinds = (told[kind] for kind in ("delay", "first_byte", "first_event", "late"))
-    found = Heard(*kinds, client_busy=told["busy"], origin_busy=busy[0], proxy_busy=busy[1])
+    kinds = {kind: told[kind] for kind in ("delay", "first_byte", "first_event", "late")}
+    found = Heard(**kinds, client_busy=told["busy"], origin_busy=busy[0], proxy_busy=busy[1])
     if found.client_busy + found.origin_busy > MOST_BUSY:
         report.say(f"the origin and the client need {found.client_busy + found.origin_busy:.0%} of their core")
     return found

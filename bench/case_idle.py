@@ -68,7 +68,8 @@ class Client:
 
 def open_all(number: int, port: int, request: bytes) -> list[socket.socket]:
     """Open `number` connections, `AT_ONCE` at a time; each has its response, where there is a `request`."""
-    clients, on_the_way = [], 0
+    clients: list[Client] = []
+    on_the_way = 0
     with selectors.DefaultSelector() as selector:
         while len(clients) < number or on_the_way:
             while len(clients) < number and on_the_way < AT_ONCE:

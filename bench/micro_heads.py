@@ -150,7 +150,8 @@ def write_response() -> Callable[[], object]:
 
 def log(url: str, shown: str) -> Callable[[], object]:
     """Make the line of an exchange with `url`, which is shown as `shown`."""
-    flow = Flow("1f", 1709208000.123, "127.0.0.1:50000", "GET", url, 200)
+    flow = Flow("1f", 1709208000.123, "127.0.0.1:50000", "GET", url)
+    flow.status = 200
     flow.client_in, flow.client_out, flow.origin_in, flow.origin_out = 150, 850, 840, 130
     flow.response.how, flow.response.size, flow.response.why = "streamed", 600, "nothing wants it whole"
     flow.first_byte, flow.duration, flow.outcome = 0.00123, 0.00145, FORWARDED

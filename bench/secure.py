@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.certificates import NAME
-from bench.connection import READ, WAIT, Connection, check
+from bench.connection import READ, WAIT, Connection, Head, check
 from bench.parts import Part
 
 # What all clients, and the proxies towards the origin, offer inside TLS.
@@ -36,6 +37,39 @@ class SecureConnection(Connection):
 
     def target(self, url: str) -> str:
         return "/" + url.split("/", 3)[3]
+
+    def count(self, head: Head) -> int:
+        """How long the body behind `head` is. Its records are read and not decrypted: that takes as long as a proxy.
+
+        Each has a header of 5 bytes, its type and an authentication tag besides what it holds (RFC 8446 section 5.2).
+        Who sends is trusted not to pad: what there is has to be as long as the head says, to the byte.
+        """
+        sock = self.sock
+        assert isinstance(sock, ssl.SSLSocket)
+        check(sock.version() == "TLSv1.3", f"{sock.version()} has records of another form")
+        length = int(head.fields["content-length"])
+        left = length - len(self._take())
+        # OpenSSL reads record by record, so all that it hasn't given is still in the socket.
+        check(sock.pending() == 0, "a record is half read")
+        block = bytearray(READ)
+        # Where the next header begins, and how much of the block is filled.
+        at = filled = 0
+        with socket.socket(fileno=os.dup(sock.fileno())) as wire:
+            wire.settimeout(WAIT)
+            while left > 0 or at > filled:
+                while at + 5 <= filled:
+                    kind, size = block[at], int.from_bytes(block[at + 3 : at + 5], "big")
+                    check(kind == 23 and size > 17, f"a record of type {kind} and {size} bytes inside a body")
+                    left -= size - 17
+                    at += 5 + size
+                kept = max(0, filled - at)
+                block[:kept] = block[at:filled]
+                at -= filled - kept
+                count = wire.recv_into(memoryview(block)[kept:])
+                check(count > 0, "the connection ended inside a body")
+                filled = kept + count
+        check(left == 0, f"the records hold {length - left} bytes instead of {length}")
+        return length
 
 
 class Inner:

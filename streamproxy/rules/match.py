@@ -19,6 +19,7 @@ from streamproxy.rules.paths import escaped_text
 from streamproxy.wire.headers import Headers
 
 _STARS = re.compile(r"\*+")
+_WILD = re.compile(r"[*?]")
 _HOST_PATTERN = re.compile(r"[a-z0-9_.*?-]+", re.ASCII)
 _PORT_PATTERN = re.compile(r"[0-9*?]+", re.ASCII)
 _METHOD_PATTERN = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~?-]+", re.ASCII)
@@ -72,6 +73,11 @@ class Pattern:
             regex = self._regex = re.compile(_source(self.text), re.DOTALL)
         return regex.fullmatch(text) if self.is_wildcard else regex.search(text)
 
+    @property
+    def runs(self) -> list[str]:
+        """What stands before, between and behind the stars and question marks of a wildcard."""
+        return _WILD.split(self.text)
+
     def matches(self, text: str) -> bool:
         if self.is_exact:
             return text == self.text
@@ -110,14 +116,18 @@ class Patterns:
     def matches(self, text: str) -> bool:
         return any(pattern.matches(text) for pattern in self.patterns)
 
+    def match_any(self, texts: Iterable[str]) -> bool:
+        """Whether a pattern matches one of the texts."""
+        for text in texts:
+            for pattern in self.patterns:
+                if pattern.matches(text):
+                    return True
+        return False
+
     def find(self, texts: Iterable[str]) -> Found | None:
         """The first of the texts that a pattern matches."""
         for index, text in enumerate(texts):
             for pattern in self.patterns:
-                if pattern.is_exact:
-                    if text == pattern.text:
-                        return Found(index, text, None)
-                    continue
                 match = pattern.match(text)
                 if match:
                     return Found(index, text, match.start(1) if pattern.tail else None)

@@ -11,7 +11,7 @@ from streamproxy.rules import schema
 from streamproxy.rules.asked import Asked
 from streamproxy.rules.match import content_type_holds, header_holds
 from streamproxy.rules.paths import fit_for_url
-from streamproxy.rules.reach import Reach, reach_of
+from streamproxy.rules.reach import Reach, may_cover_all, reach_of
 from streamproxy.rules.values import Redirect
 from streamproxy.rules.verdict import Answer, HeaderEdits, Replacement
 from streamproxy.wire.headers import Field, Headers
@@ -43,6 +43,14 @@ class Part:
         self.is_idle = not (self.changes_fields or self.replacements or self.says)
 
 
+# Most rules do nothing to one of the two, and share this.
+_NOTHING = Part("", schema.Changes())
+
+
+def _part(name: str, changes: schema.Changes) -> Part:
+    return Part(name, changes) if changes.model_fields_set else _NOTHING
+
+
 class Rule:
     """One rule, made ready to be held against heads."""
 
@@ -50,15 +58,18 @@ class Rule:
         "_content_types",
         "_headers",
         "_methods",
-        "_paths",
-        "_urls",
         "answer",
+        "decides",
         "folder",
         "hosts",
+        "is_for_connect_alone",
+        "may_refuse",
         "name",
+        "paths",
         "redirect",
         "request",
         "response",
+        "urls",
     )
 
     def __init__(self, name: str, rule: schema.Rule) -> None:
@@ -66,15 +77,24 @@ class Rule:
         match = rule.match
         self.hosts = match.host
         self._methods = match.method
-        self._paths = match.path
-        self._urls = match.url
+        self.paths = match.path
+        self.urls = match.url
         self._headers = tuple((field.lower().encode(), test) for field, test in match.header.items())
         self._content_types = match.content_type
-        self.request = Part(name, rule.request)
-        self.response = Part(name, rule.response)
+        self.request = _part(name, rule.request)
+        self.response = _part(name, rule.response)
         self.redirect: Redirect | None = rule.redirect_to
         self.answer = _answer(name, rule)
         self.folder = self.answer is not None and self.answer.file is not None and self.answer.file.is_dir()
+        # Whether it says where a request goes, or that it doesn't go at all.
+        self.decides = self.answer is not None or self.redirect is not None
+        # Whether no request can match that isn't a CONNECT.
+        methods = self._methods.patterns
+        self.is_for_connect_alone = bool(methods) and all(
+            method.is_wildcard and method.text == "CONNECT" for method in methods
+        )
+        # Whether there could be an origin to which it refuses CONNECT.
+        self.may_refuse = self._may_refuse()
 
     def __repr__(self) -> str:
         return f"<Rule {self.name!r}>"
@@ -82,9 +102,9 @@ class Rule:
     def holds_for(self, method: str, asked: Asked) -> bool:
         """Whether method, path and URL match; the host is known to."""
         return (
-            (not self._methods or self._methods.matches(method))
-            and (not self._paths or self._paths.find(asked.paths) is not None)
-            and (not self._urls or self._urls.find(asked.urls) is not None)
+            (not self._methods.patterns or self._methods.matches(method))
+            and (not self.paths.patterns or self.paths.match_any(asked.paths))
+            and (not self.urls.patterns or self.urls.match_any(asked.urls))
         )
 
     def heads_match(self, *heads: Headers) -> bool:
@@ -99,7 +119,7 @@ class Rule:
 
     def path_tail(self, asked: Asked) -> str | None:
         """What the trailing `*` of the path pattern stood for."""
-        found = self._paths.find(asked.paths) if self._paths else None
+        found = self.paths.find(asked.paths) if self.paths else None
         if found is None or found.tail is None:
             return None
         tail = found.text[found.tail :]
@@ -107,7 +127,7 @@ class Rule:
 
     def url_tail(self, asked: Asked) -> str | None:
         """What the trailing `*` of the URL pattern stood for, as far as that lies in the URL's path."""
-        found = self._urls.find(asked.urls) if self._urls else None
+        found = self.urls.find(asked.urls) if self.urls else None
         if found is None or found.tail is None:
             return None
         query_begins = asked.query_begins(found.form)
@@ -118,37 +138,34 @@ class Rule:
         return tail if asked.is_as_it_came(found.form) else fit_for_url(tail)
 
     @property
-    def decides(self) -> bool:
-        """Whether it says where a request goes, or that it doesn't go at all."""
-        return self.answer is not None or self.redirect is not None
+    def has_head_conditions(self) -> bool:
+        """Whether header or content_type is given."""
+        return bool(self._headers or self._content_types)
 
-    @property
-    def is_for_connect_alone(self) -> bool:
-        """Whether no request can match that isn't a CONNECT."""
-        methods = self._methods.patterns
-        return bool(methods) and all(method.is_wildcard and method.text == "CONNECT" for method in methods)
+    def _may_refuse(self) -> bool:
+        if self.answer is None or not self.answer.refusal or (self._methods and not self._methods.matches("CONNECT")):
+            return False
+        paths = self.paths.patterns
+        if paths and not any(path.is_wildcard and _ANY_PATH.fullmatch(path.text) for path in paths):
+            return False
+        return not self.urls or any(map(may_cover_all, self.urls.patterns))
 
     def may_speak_of(self, origin: Origin) -> bool:
         """Whether its URL patterns can match a request to an origin, http or https; the host is known to match."""
-        return not self._urls or any(
-            reach_of(self._urls, origin._replace(scheme=scheme)) for scheme in ("http", "https")
-        )
+        return not self.urls or any(reach_of(self.urls, origin._replace(scheme=scheme)) for scheme in ("http", "https"))
 
     def may_block_all_of(self, origin: Origin) -> bool:
         """Whether it blocks CONNECT to an origin, and all that can be asked for there, its headers aside.
 
         The host is known to match.
         """
-        if self.answer is None or not self.answer.refusal or (self._methods and not self._methods.matches("CONNECT")):
+        if not self.may_refuse:
             return False
-        paths = self._paths.patterns
-        if paths and not any(path.is_wildcard and _ANY_PATH.fullmatch(path.text) for path in paths):
-            return False
-        if not self._urls:
+        if not self.urls:
             return True
         # Port 80 is http's. Anything else in a tunnel is taken for https.
         schemes = ("http", "https") if origin.port == 80 else ("https",)
-        return any(reach_of(self._urls, origin._replace(scheme=scheme)) is Reach.ALL for scheme in schemes)
+        return any(reach_of(self.urls, origin._replace(scheme=scheme)) is Reach.ALL for scheme in schemes)
 
     def connect_matches(self, headers: Headers) -> bool:
         """Whether header and content_type let it speak of a CONNECT, whose fields are none of a request's within.
@@ -156,7 +173,7 @@ class Rule:
         Where there are such conditions, they are held against the CONNECT only if the rule is written for it, too:
         if it has a method condition that CONNECT meets, and not just any method.
         """
-        if not self._headers and not self._content_types:
+        if not self.has_head_conditions:
             return True
         return bool(self._methods) and not self._methods.matches(_NO_METHOD) and self.heads_match(headers)
 

@@ -8,13 +8,15 @@ is the wiring's work.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 
 from streamproxy.rules import schema
 from streamproxy.rules.asked import Asked, AskedOfAny
-from streamproxy.rules.match import host_forms
+from streamproxy.rules.index import Group, HostIndex, OriginIndex
+from streamproxy.rules.kept import Kept
 from streamproxy.rules.paths import within
+from streamproxy.rules.reach import beginnings
 from streamproxy.rules.rule import TEXT, Part, Rule
 from streamproxy.rules.values import Redirect
 from streamproxy.rules.verdict import (
@@ -30,6 +32,8 @@ from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import Framing, Kind, Origin, RequestHead, ResponseHead, Target
 
 _PARTS = b"multipart/byteranges"
+# How many bytes, about, what was found for hosts may take.
+MOST_KEPT = 256 << 10
 
 
 class Wanted:
@@ -63,30 +67,24 @@ class RuleSet:
     def __init__(self, rules: Iterable[schema.Rule], streaming: Streaming) -> None:
         self.rules = tuple(Rule(rule.name or f"rules[{index}]", rule) for index, rule in enumerate(rules))
         self.streaming = streaming
-        self._by_host: dict[str, list[int]] = {}
-        self._others: list[int] = []
-        for index, rule in enumerate(self.rules):
-            exact = rule.hosts.exact if rule.hosts else None
-            if exact is None:
-                self._others.append(index)
-            for host in exact or ():
-                self._by_host.setdefault(host, []).append(index)
-        # Which rules' hosts match depends on the host alone, so it's found once for it, not at each request.
-        self._rules_for = functools.lru_cache(maxsize=1024)(self._find_rules_for)
-        self._rules_for_any = functools.lru_cache(maxsize=1024)(self._find_rules_for_any)
-        self._deciding_at = functools.lru_cache(maxsize=1024)(self._find_deciding_at)
+        self._index = HostIndex(self.rules)
+        # The groups of a host, and the rules that may refuse a CONNECT to it, are the same each time.
+        self._groups: Kept[tuple[str, int], tuple[Group, ...]] = Kept(MOST_KEPT)
+        self._found_groups = self._groups.found
+        self._divided = self._index.divides
+        self._refusing: Kept[tuple[str, int, bool], tuple[Rule, ...]] = Kept(MOST_KEPT)
 
-    def _find_rules_for(self, host: str, port: int) -> tuple[Rule, ...]:
-        indexes = {index for form in host_forms(host) for index in self._by_host.get(form, ())}
-        for index in self._others:
-            hosts = self.rules[index].hosts
-            if not hosts or hosts.match(host, port):
-                indexes.add(index)
-        return tuple(self.rules[index] for index in sorted(indexes))
+    def _groups_at(self, host: str, port: int) -> tuple[Group, ...]:
+        if not self._divided:
+            return self._index.everywhere
+        groups = self._found_groups.get((host, port))
+        if groups is None:
+            groups = self._index.find(host, port)
+            self._groups.keep((host, port), groups, len(host) + 8 * len(groups))
+        return groups
 
-    def _find_rules_for_any(self, origins: tuple[Origin, ...]) -> tuple[Rule, ...]:
-        found = {rule for origin in origins for rule in self._rules_for(origin.host, origin.port)}
-        return tuple(rule for rule in self.rules if rule in found)
+    def _groups_at_any(self, origins: Iterable[Origin]) -> tuple[Group, ...]:
+        return tuple(dict.fromkeys(group for each in origins for group in self._groups_at(each.host, each.port)))
 
     def on_request(self, head: RequestHead, target: Target, aliases: tuple[Origin, ...] = ()) -> RequestVerdict:
         """What the rules say about a request's head. `target` is what the client asked for.
@@ -96,15 +94,26 @@ class RuleSet:
         """
         matched: list[Rule] = []
         applied: list[Rule] = []
-        rules = self.rules
-        if rules:
+        groups: tuple[Group, ...] = ()
+        if self.rules:
             _, host, port = target.origin
-            rules = self._rules_for_any((target.origin, *aliases)) if aliases else self._rules_for(host, port)
-        if rules:
+            groups = self._groups_at_any((target.origin, *aliases)) if aliases else self._groups_at(host, port)
+        if groups:
             asked = AskedOfAny(target, aliases) if aliases else Asked(target)
             method = head.method.decode("latin-1").upper()
-            for rule in rules:
+            numbers: Sequence[int]
+            if len(groups) == 1:
+                numbers = groups[0].requests.find(asked)
+            else:
+                numbers = sorted({number for group in groups for number in group.requests.find(asked)})
+            unsure = self._index.unsure
+            for number in numbers:
+                rule = self.rules[number]
                 if not rule.holds_for(method, asked):
+                    continue
+                if number in unsure and not any(
+                    rule.hosts.match(each.host, each.port) for each in (target.origin, *aliases)
+                ):
                     continue
                 if rule.heads_match(head.headers):
                     applied.append(rule)
@@ -172,26 +181,49 @@ class RuleSet:
         tunnel ends the search, as it might have decided first; what is blocked behind it is blocked within. Where
         nobody will look into the tunnel (`opaque`), such a rule can't be carried out, and the search goes on.
         """
-        for rule, may_block in self._deciding_at(origin.host, origin.port):
-            if may_block and rule.answer is not None and rule.connect_matches(head.headers):
+        if not self.rules:
+            return None
+        key = (origin.host, origin.port, opaque)
+        refusing = self._refusing.found.get(key)
+        if refusing is None:
+            refusing = tuple(self._find_refusing(*key))
+            self._refusing.keep(key, refusing, len(origin.host) + 8 * len(refusing))
+        for rule in refusing:
+            if rule.answer is not None and rule.connect_matches(head.headers):
                 return rule.name, rule.answer
-            if not opaque and not rule.is_for_connect_alone:
-                return None
         return None
 
-    def _find_deciding_at(self, host: str, port: int) -> tuple[tuple[Rule, bool], ...]:
-        """The rules that may decide what becomes of requests to an origin, and whether each may block all of them."""
+    def _find_refusing(self, host: str, port: int, opaque: bool) -> Iterator[Rule]:
+        """The rules that refuse a CONNECT to an origin if its fields let them, up to the one that ends the search."""
         origin = Origin("https", host, port)
-        return tuple(
-            (rule, rule.may_block_all_of(origin))
-            for rule in self._rules_for(host, port)
-            if rule.decides and rule.may_speak_of(origin)
-        )
+        groups = self._groups_at(host, port)
+        for rule in self._speaking_of(origin, [group.refusing if opaque else group.deciding for group in groups]):
+            if not rule.decides:
+                continue
+            if rule.may_block_all_of(origin):
+                yield rule
+                if not rule.has_head_conditions:
+                    return
+            if not opaque and not rule.is_for_connect_alone:
+                return
+
+    def _speaking_of(self, origin: Origin, indexes: Iterable[OriginIndex]) -> Iterator[Rule]:
+        """The rules that may match a request to an origin, http or https, in their order; no more than are taken."""
+        urls = [url for scheme in ("http", "https") for url in beginnings(origin._replace(scheme=scheme))]
+        unsure = self._index.unsure
+        last = -1
+        for number in heapq.merge(*[numbers for index in indexes for numbers in index.find(urls)]):
+            rule = self.rules[number]
+            if number == last or (number in unsure and not rule.hosts.match(origin.host, origin.port)):
+                continue
+            last = number
+            if rule.may_speak_of(origin):
+                yield rule
 
     def has_rules_for(self, host: str, port: int) -> bool:
         """Whether a rule may apply to some request to a host, http or https."""
-        origin = Origin("https", host, port)
-        return any(rule.may_speak_of(origin) and not rule.is_for_connect_alone for rule in self._rules_for(host, port))
+        indexes = [group.speaking for group in self._groups_at(host, port)]
+        return any(not rule.is_for_connect_alone for rule in self._speaking_of(Origin("https", host, port), indexes))
 
     def on_response(self, verdict: RequestVerdict, request: RequestHead, head: ResponseHead) -> ResponseVerdict:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""

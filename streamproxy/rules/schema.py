@@ -7,7 +7,7 @@ decided about a message: see `ruleset`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
@@ -44,6 +44,9 @@ class Section(BaseModel):
             return given
         known = {field.alias or name for name, field in cls.model_fields.items()} - cls.never_null
         return {key: value for key, value in given.items() if value is not None or key not in known}
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 def _as_listener(value: Any) -> Any:
@@ -107,6 +110,13 @@ class Access(Section):
     htpasswd: Annotated[Line | None, Unbuilt()] = None
 
 
+def left_out(section: type[SectionT]) -> SectionT:
+    """The section as it is when it's left out, the same one each time: pydantic would copy a default that has a dict
+    in it, for each rule, though nothing changes it."""
+    made = section()
+    return Field(default_factory=lambda: made)
+
+
 class Match(Section):
     """What a rule applies to: all that is given must hold.
 
@@ -148,7 +158,7 @@ class Fault(Section):
 class Changes(Section):
     """What a rule does to one of the two messages."""
 
-    headers: Edits = Edits()
+    headers: Edits = left_out(Edits)
     replace: Annotated[tuple[Replace, ...], OneOrMany] = ()
     stream: Boolean | None = None
     events: Annotated[Line | None, Unbuilt()] = None
@@ -170,9 +180,9 @@ class Rule(Section):
     never_null = frozenset(("match",))
 
     name: Line | None = None
-    match: Match = Match()
-    request: Changes = Changes()
-    response: Changes = Changes()
+    match: Match = left_out(Match)
+    request: Changes = left_out(Changes)
+    response: Changes = left_out(Changes)
     block: values.BlockStatus = None
     respond: Respond | None = None
     redirect_to: values.RedirectTo = None

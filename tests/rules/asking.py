@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from streamproxy.rules.explain import read_configuration
 from streamproxy.rules.ruleset import RuleSet
+from streamproxy.rules.schema import Configuration
 from streamproxy.rules.verdict import RequestVerdict, ResponseVerdict
 from streamproxy.rules.way import Streaming
 from streamproxy.rules.yaml import compose
@@ -27,6 +29,12 @@ def rules(text: str, **streaming: Any) -> RuleSet:
         raise AssertionError(problems)
     types = configuration.stream_content_types
     return RuleSet(configuration.rules, Streaming(types=types, **streaming))
+
+
+def rule_set(given: Sequence[dict[str, Any]]) -> RuleSet:
+    """The rules that a list of data stands for, without the way through YAML."""
+    configuration = Configuration.model_validate({"rules": list(given)})
+    return RuleSet(configuration.rules, Streaming(configuration.stream_content_types))
 
 
 def headers(fields: dict[str, str] | None) -> Headers:

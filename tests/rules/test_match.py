@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.rules.asked import Asked
 from streamproxy.rules.match import (
-    Asked,
     HostPatterns,
     Pattern,
     PatternError,

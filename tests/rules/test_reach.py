@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.rules.match import Asked, Patterns, regex, url_pattern
+from streamproxy.rules.asked import Asked
+from streamproxy.rules.match import Patterns, regex, url_pattern
 from streamproxy.rules.reach import Reach, reach_of
 from streamproxy.wire.message import Origin, Target
 
