@@ -14,7 +14,7 @@ COMPILED = """
     wire/chunked wire/fields wire/framing wire/headers wire/http1 wire/message wire/target
     filters/chain filters/replace
     rules/ruleset rules/verdict rules/way
-    stream/body stream/deadline stream/pump stream/sink stream/spool stream/valve
+    stream/body stream/deadline stream/pump stream/read_size stream/sink stream/spool stream/valve
     proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route proxy/stalls proxy/target
 """
 

@@ -56,12 +56,14 @@ class SecureConnection(Connection):
         at = filled = 0
         with socket.socket(fileno=os.dup(sock.fileno())) as wire:
             wire.settimeout(WAIT)
-            while left > 0 or at > filled:
+            while True:
                 while at + 5 <= filled:
                     kind, size = block[at], int.from_bytes(block[at + 3 : at + 5], "big")
                     check(kind == 23 and size > 17, f"a record of type {kind} and {size} bytes inside a body")
                     left -= size - 17
                     at += 5 + size
+                if left <= 0 and at <= filled:
+                    break
                 kept = max(0, filled - at)
                 block[:kept] = block[at:filled]
                 at -= filled - kept

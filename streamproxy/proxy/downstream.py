@@ -21,6 +21,7 @@ from streamproxy.proxy.http1 import Http1Layer
 from streamproxy.proxy.trust_page import PROXY, TrustPage
 from streamproxy.proxy.upstream import LAST_WORDS
 from streamproxy.stream.deadline import Deadline
+from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
@@ -97,6 +98,7 @@ class DownstreamProtocol(protocol.Protocol):
     transport: IStreamTransport
     valve: Valve
     sink: Sink
+    _read_size: ReadSize
 
     def __init__(self, proxy: Proxy, route: Route | None = None, outer: DownstreamProtocol | None = None) -> None:
         self.proxy = proxy
@@ -116,6 +118,7 @@ class DownstreamProtocol(protocol.Protocol):
     def connectionMade(self) -> None:
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
+        self._read_size = ReadSize(self.transport)
         layer = self.speak_http()
         if self._is_inner:
             return
@@ -160,6 +163,7 @@ class DownstreamProtocol(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
+        self._read_size.saw(len(data))
         if self._discarded is not None:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:

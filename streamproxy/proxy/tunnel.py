@@ -18,6 +18,7 @@ from zope.interface import implementer
 from streamproxy.flow import CLIENT_GONE, ORIGIN_GONE, TIMED_OUT, TUNNELLED, Flow
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.pump import Pump
+from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
@@ -40,6 +41,7 @@ class TunnelEnd(Protocol):
     transport: IStreamTransport
     valve: Valve
     sink: Sink
+    _read_size: ReadSize
 
     def __init__(self, clock: IReactorTime) -> None:
         self.owner: Tunnel | None = None
@@ -54,8 +56,10 @@ class TunnelEnd(Protocol):
         self.transport.setTcpKeepAlive(True)
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
+        self._read_size = ReadSize(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
+        self._read_size.saw(len(data))
         if self.owner is not None:
             self.owner.origin_said(data)
         else:

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from streamproxy.flow import MALFORMED
 from streamproxy.stream.deadline import Deadline
+from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
@@ -41,6 +42,7 @@ class UpstreamConnection(Protocol):
     transport: IStreamTransport
     valve: Valve
     sink: Sink
+    _read_size: ReadSize
 
     def __init__(self, route: Route, pool: Pool, clock: IReactorTime, limits: HeadLimits) -> None:
         self.route = route
@@ -65,6 +67,7 @@ class UpstreamConnection(Protocol):
         self.transport.setTcpNoDelay(True)
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
+        self._read_size = ReadSize(self.transport)
 
     @property
     def unfinished(self) -> bool:
@@ -126,6 +129,7 @@ class UpstreamConnection(Protocol):
                 self.abort()
             return
         self.heard = self.heard or bool(data)
+        self._read_size.saw(len(data))
         try:
             events = self.reader.feed(data)
         except WireError as error:
