@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
@@ -190,3 +192,45 @@ class BoundedTransport:
         if producer is not None:
             producer.stopProducing()
         self.protocol.connectionLost(Failure(why))
+
+
+class SocketTransport:
+    """A transport on a socket; `kept` is what it was given to send, which it does in `send_all`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.kept = bytearray()
+        self.producer = None
+        self.disconnecting = False
+
+    def getHandle(self) -> socket.socket:
+        return self.sock
+
+    def write(self, data: bytes) -> None:
+        self.kept += data
+
+    def registerProducer(self, producer, streaming: bool) -> None:
+        self.producer, self.streaming = producer, streaming
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+
+    def send_all(self, peer: socket.socket) -> bytes:
+        """What the peer hears when all that was kept is sent, too."""
+        heard = bytearray()
+        while True:
+            try:
+                heard += peer.recv(1 << 20)
+            except BlockingIOError:
+                break
+        while self.kept:
+            del self.kept[: self.sock.send(self.kept)]
+            heard += peer.recv(1 << 20)
+        if self.producer is not None:
+            self.producer.resumeProducing()
+        return bytes(heard)

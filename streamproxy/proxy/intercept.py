@@ -51,8 +51,6 @@ class Interception:
         self._tls: Tls | None = None
         proxy = connection.proxy
         assert proxy.tls is not None
-        # The transport's producer is the TLS on it from now on.
-        connection.sink.release()
         connection.switch(self)
         try:
             server = proxy.tls.connection(name)
@@ -60,7 +58,7 @@ class Interception:
             self._end(FAILED, str(error))
             connection.close()
             return
-        self._tls = tls = Tls(server, self._make_inner, self._done, self._failed)
+        self._tls = tls = Tls(server, self._make_inner, self._done, self._failed, sink=connection.sink)
         connection.deadline.set(proxy.settings.timeouts.handshake, self._too_slow)
         tls.makeConnection(connection.transport)  # type: ignore[no-untyped-call]
         tls.dataReceived(said)
@@ -99,9 +97,6 @@ class Interception:
     def _end(self, outcome: str, why: str = "") -> None:
         report, self._report = self._report, None
         if report is not None:
-            if self._tls is not None:
-                # Past the sink, but on the same wire.
-                self._connection.sink.sent += self._tls.sent
             self._flow.outcome = outcome
             if why:
                 self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"

@@ -24,6 +24,8 @@ from streamproxy.stream.transport import IStreamTransport
 # What is gathered is sent when it comes to so many bytes, or to so many pieces: the kernel takes 1024 at a time.
 MOST_GATHERED = 65536
 MOST_PIECES = 512
+# What is sent from one `cork` to its `uncork`, in bytes, before others have their turn.
+MOST_IN_A_TURN = 262144
 
 
 class Writer(Protocol):
@@ -48,6 +50,8 @@ class Sink:
         self._corked = False
         self._gathered: list[bytes | memoryview] = []
         self._gathered_size = 0
+        # What was sent since it was corked.
+        self._run = 0
         # TLS fills its records with what is written between these two, so that smaller pieces would only be cut to be
         # joined again.
         self.gathers = hasattr(transport, "cork")
@@ -86,9 +90,10 @@ class Sink:
         if self._send is None:
             self._uncork_transport()
         else:
-            self._corked = False
             if self._gathered:
                 self._send_gathered()
+            self._corked = False
+            self._run = 0
 
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -98,17 +103,19 @@ class Sink:
     def _send_on(self, pieces: list[bytes | memoryview]) -> None:
         """Send what the kernel takes; the rest is the transport's, and so is any error: it will find the same."""
         send, send_all = self._send, self._send_all
-        sent = 0
-        if send is not None and send_all is not None and self._registered and not self.full:
-            size = sum([len(piece) for piece in pieces])
+        size, sent = sum([len(piece) for piece in pieces]), 0
+        # A kernel that always takes more would keep the turn: the transport sends what comes then in another.
+        may_send = self._registered and not self.full and self._run < MOST_IN_A_TURN
+        if send is not None and send_all is not None and may_send:
+            if self._corked:
+                self._run += size
             try:
                 sent = send(pieces[0]) if len(pieces) == 1 else send_all(pieces)
             except OSError:
                 sent = 0
-            if sent == size:
-                return
+        if sent < size:
             self.full = True
-        self._transport.write(b"".join(pieces)[sent:])
+            self._transport.write(b"".join(pieces)[sent:])
 
     def pauseProducing(self) -> None:
         # TCP says it again for each write over its limit.

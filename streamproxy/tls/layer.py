@@ -31,8 +31,6 @@ ROUND_A_RECORD = 64
 MOST_HELD = 65536
 # What OpenSSL is given at a time, to encrypt or to decrypt, in bytes: it keeps the room that it once took for it.
 MOST_AT_ONCE = 2 * LONGEST_RECORD
-# How much OpenSSL is given at a time, to encrypt or to decrypt: it keeps the room that this took.
-MOST_AT_ONCE = 2 * LONGEST_RECORD
 
 # Wire that may come with nothing said in it. A peer needs none but for a few tickets and new keys; each of these costs
 # more than a whole record of what is said.
@@ -60,8 +58,9 @@ class Tls(Protocol):
     """Speaks TLS as `connection` does, from when it is given a transport; a transport itself to what is inside.
 
     `make_inner` gives what is inside, and `done` is called when that has its transport; `failed` where the handshake
-    comes to nothing. One of the two is called, once. `is_client`: the peer is a server. Where what is inside says
-    that it is `unfinished`, a peer's goodbye isn't answered with one. After that `connectionLost` goes inside: with
+    comes to nothing. One of the two is called, once. `is_client`: the peer is a server. `sink` is the transport's if it
+    has one already: what was written to that may still wait, and comes first. Where what is inside says that it is
+    `unfinished`, a peer's goodbye isn't answered with one. After that `connectionLost` goes inside: with
     ConnectionDone where the peer had said that it ends (close_notify, RFC 8446 section 6.1), else with what broke.
     """
 
@@ -75,8 +74,10 @@ class Tls(Protocol):
         done: Callable[[], None],
         failed: Callable[[Failure], None],
         is_client: bool = False,
+        sink: Sink | None = None,
     ) -> None:
         self._connection = connection
+        self._given_sink = sink
         self._is_client = is_client
         self._make_inner = make_inner
         self._done = done
@@ -100,15 +101,11 @@ class Tls(Protocol):
         self._held_size = 0
         self.disconnecting = False
 
-    @property
-    def sent(self) -> int:
-        """Bytes of wire."""
-        return self._sink.sent
-
     # Towards the transport
 
     def connectionMade(self) -> None:
-        self._sink = Sink(self.transport)
+        self._sink = Sink(self.transport) if self._given_sink is None else self._given_sink
+        self._given_sink = None
         self._sink.pump = self
         self._shake_hands()
 
@@ -186,9 +183,9 @@ class Tls(Protocol):
 
     def _answer(self) -> None:
         """Send what TLS itself has to say to what was read."""
-        before = self.sent
+        before = self._sink.sent
         self._send_records(LONGEST_RECORD)
-        self._answered += self.sent - before
+        self._answered += self._sink.sent - before
         if self._answered > MOST_ANSWERED and not self._over:
             self.abortConnection()
 
@@ -216,7 +213,7 @@ class Tls(Protocol):
         self._over = self.disconnecting = True
         self._let_read()
         producer, self._producer = self._producer, None
-        # Twisted doesn't close a transport that has a producer which it has paused.
+        # Twisted doesn't close a transport that has a producer.
         self._sink.release()
         if producer is not None:
             producer.pauseProducing()
@@ -224,8 +221,8 @@ class Tls(Protocol):
 
     def transport_ended(self) -> None:
         """The peer has ended its side of what is below, in order or not: there is no half of a TLS connection."""
-        self._sink.release()
-        self.transport.loseConnection()
+        if not self._over:
+            self._end()
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self._lost = self._over = self.disconnecting = True
@@ -299,12 +296,15 @@ class Tls(Protocol):
     def cork(self) -> None:
         """Gather what is written from now on, until `uncork`, so that it fills its records."""
         self._corked = True
+        self._sink.cork()
 
     def uncork(self) -> None:
         """Send what has been gathered."""
         self._corked = False
         if self._held:
             self._send_held()
+        self._sink.uncork()
+        self._note_fullness()
 
     def _send_held(self) -> None:
         held, self._held = self._held, []
@@ -323,7 +323,6 @@ class Tls(Protocol):
             self._send_records(size)
             return
         whole = memoryview(data)
-        self._sink.cork()
         try:
             for at in range(0, size, MOST_AT_ONCE):
                 part = whole[at : at + MOST_AT_ONCE]
@@ -334,9 +333,6 @@ class Tls(Protocol):
                 self._send_records(len(part))
         except SSL.Error:
             self._break()
-        finally:
-            self._sink.uncork()
-        self._note_fullness()
 
     def loseConnection(self) -> None:
         """Say that this ends, behind what is written, and wait until the peer has said so or has gone."""

@@ -31,6 +31,8 @@ def read_fields(section: bytes, start: int, most: int) -> Headers:
     """The field lines of `section` from `start` to its end, which is an empty line; `most` of them at the most."""
     if len(section) - start == 2 and section.endswith(b"\r\n"):
         return NO_HEADERS
+    if len(section) - start < 4:
+        raise WireError(_what_is_wrong(section, start))
     block = section[start:-4]
     lines = block.split(b"\r\n")
     left, ends = block.translate(None, _IN_A_LINE), b"\r\n" * (len(lines) - 1)

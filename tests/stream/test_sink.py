@@ -4,46 +4,8 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.stream.sink import MOST_GATHERED, Sink
-from tests.fakes import BoundedTransport
-
-
-class SocketTransport:
-    """A transport on a socket; `kept` is what it was given to send, which it does in `send_all`."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.kept = bytearray()
-        self.producer = None
-
-    def getHandle(self) -> socket.socket:
-        return self.sock
-
-    def write(self, data: bytes) -> None:
-        self.kept += data
-
-    def registerProducer(self, producer, streaming: bool) -> None:
-        self.producer, self.streaming = producer, streaming
-        if not streaming:
-            producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def send_all(self, peer: socket.socket) -> bytes:
-        """What the peer hears when all that was kept is sent, too."""
-        heard = bytearray()
-        while True:
-            try:
-                heard += peer.recv(1 << 20)
-            except BlockingIOError:
-                break
-        while self.kept:
-            del self.kept[: self.sock.send(self.kept)]
-            heard += peer.recv(1 << 20)
-        if self.producer is not None:
-            self.producer.resumeProducing()
-        return bytes(heard)
+from streamproxy.stream.sink import MOST_GATHERED, MOST_IN_A_TURN, Sink
+from tests.fakes import BoundedTransport, SocketTransport
 
 
 class Waiting:
@@ -118,6 +80,36 @@ class SocketTests(SynchronousTestCase):
         self.sink.uncork()
         self.assertTrue(self.sink.full)
 
+    def test_a_peer_that_takes_all_there_is_keeps_no_turn(self) -> None:
+        written, heard = 0, 0
+        self.sink.cork()
+        while not self.sink.full:
+            self.sink.write(b"x" * MOST_GATHERED)
+            written += MOST_GATHERED
+            while True:
+                try:
+                    heard += len(self.peer.recv(1 << 20))
+                except BlockingIOError:
+                    break
+        self.sink.uncork()
+        self.assertEqual((written, heard), (MOST_IN_A_TURN + MOST_GATHERED, MOST_IN_A_TURN))
+        self.assertEqual(len(self.transport.send_all(self.peer)), MOST_GATHERED)
+        self.assertFalse(self.sink.full)
+        self.assertEqual(self.waiting.told, 1)
+
+    def test_turns_are_counted_one_by_one(self) -> None:
+        for _ in range(3 * MOST_IN_A_TURN // MOST_GATHERED):
+            self.sink.cork()
+            self.sink.write(b"x" * MOST_GATHERED)
+            self.sink.uncork()
+            self.peer.recv(1 << 20)
+        self.assertFalse(self.sink.full)
+
+    def test_nothing_is_nothing_to_wait_for(self) -> None:
+        self.sink.release()
+        self.sink.write(b"")
+        self.assertFalse(self.sink.full)
+
     def test_an_error_is_for_the_transport_to_find(self) -> None:
         self.transport.sock.close()
         self.sink.write(b"never")
@@ -134,6 +126,8 @@ class SocketTests(SynchronousTestCase):
         self.sink.write(b"and more")
         self.assertEqual(self.transport.kept, b"and more")
         self.assertEqual(self.sink.sent, 18)
+        # Nobody tells when that has left, so nothing more is to be made for it.
+        self.assertTrue(self.sink.full)
 
 
 class OtherTests(SynchronousTestCase):
