@@ -36,7 +36,8 @@ class Asker:
         self._url = origin.url(f"/state?name={name}")
 
     def __call__(self) -> dict[str, int] | None:
-        return json.loads(get(self._connection, self._url))
+        told: dict[str, int] | None = json.loads(get(self._connection, self._url))
+        return told
 
 
 def upload(connection: Connection, url: str, size: int, pattern: Pattern = EVEN, chunked: bool = False) -> None:

@@ -18,13 +18,12 @@ import itertools
 import json
 import socket
 import ssl
-import sys
-import threading
 import time
 from urllib.parse import parse_qsl, urlsplit
 
 from bench.bodies import Pattern, writes
-from bench.connection import Connection, Head, check
+from bench.connection import Connection, Head
+from bench.listening import run
 
 SMALL = b"x" * 600
 ONES = b"1\r\nx\r\n" * 10_000
@@ -141,26 +140,5 @@ def ones(connection: Connection, _head: Head, _wanted: dict[str, str]) -> bool:
 ANSWERS = {"/small": small, "/state": state, "/send": send, "/take": take, "/dribble": dribble, "/ones": ones}
 
 
-def listen(name: str, tls: ssl.SSLContext | None) -> None:
-    """Serve on a port of its own, in threads."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    check(listener.getsockname()[1] > 0, "no port")
-    print(name, listener.getsockname()[1], flush=True)
-
-    def accept() -> None:
-        while True:
-            sock, _peer = listener.accept()
-            threading.Thread(target=serve, args=(sock, tls), daemon=True).start()
-
-    threading.Thread(target=accept).start()
-
-
-def main() -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(sys.argv[1])
-    listen("plain", None)
-    listen("tls", tls)
-
-
 if __name__ == "__main__":
-    main()
+    run(serve)

@@ -14,10 +14,9 @@ import hashlib
 import json
 import socket
 import ssl
-import sys
-import threading
 
 from bench.connection import Connection, Head, check
+from bench.listening import run
 
 SMALL = b"x" * 600
 BLOCK = 1 << 20
@@ -71,25 +70,5 @@ def answered(connection: Taker, head: Head) -> bytes:
     return json.dumps({"length": length, "sha256": found.hexdigest()}).encode()
 
 
-def listen(name: str, tls: ssl.SSLContext | None) -> None:
-    """Serve on a port of its own, in threads."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    print(name, listener.getsockname()[1], flush=True)
-
-    def accept() -> None:
-        while True:
-            sock, _peer = listener.accept()
-            threading.Thread(target=serve, args=(sock, tls), daemon=True).start()
-
-    threading.Thread(target=accept).start()
-
-
-def main() -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(sys.argv[1])
-    listen("plain", None)
-    listen("tls", tls)
-
-
 if __name__ == "__main__":
-    main()
+    run(serve)

@@ -39,7 +39,7 @@ def _nothing() -> None:
 
 
 class Sink:
-    """Counts what is written to `transport` (`sent`, in bytes) and knows whether it is `full`. An IPushProducer."""
+    """Counts what is written to `transport` (`sent`, in bytes), whose producer it is; knows whether it is `full`."""
 
     def __init__(self, transport: IStreamTransport) -> None:
         self._transport = transport

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, ChunkEnd, End
 
+# A body is given back a little at a time, for another whole of it would be as much memory again.
+PART = 65536
+
 
 class SpoolFull(Exception):
     """The body is larger than may be held."""
@@ -47,21 +50,23 @@ class Spool:
             self._end = event  # type: ignore[assignment]
 
     def events(self) -> Iterator[BodyEvent]:
-        """What was kept: the same chunks, their bytes joined. A chunk that was still open isn't ended."""
+        """What was kept: the same chunks, their bytes in parts of `PART`. A chunk that was still open isn't ended."""
+        view = memoryview(self._content)
         if not self._sizes:
-            if self._content:
-                yield bytes(self._content)
+            yield from _parts(view)
         else:
             at = 0
-            view = memoryview(self._content)
             last = len(self._sizes) - 1
             for number, size in enumerate(self._sizes):
                 yield Chunk(size)
-                data = bytes(view[at : at + size])
-                if data:
-                    yield data
+                yield from _parts(view[at : at + size])
                 at += size
                 if number < last or not self._in_chunk:
                     yield CHUNK_END
         if self._end is not None:
             yield self._end
+
+
+def _parts(view: memoryview) -> Iterator[bytes]:
+    for at in range(0, len(view), PART):
+        yield bytes(view[at : at + PART])
