@@ -12,10 +12,13 @@ from setuptools import setup
 COMPILED = """
     flow journal
     wire/chunked wire/fields wire/framing wire/headers wire/http1 wire/message wire/target
-    filters/chain filters/replace
-    rules/ruleset rules/verdict rules/way
-    stream/body stream/deadline stream/pump stream/read_size stream/sink stream/spool stream/valve
-    proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route proxy/stalls proxy/target
+    filters/chain filters/coding filters/decoders filters/encoders filters/events filters/fault filters/finders
+    filters/inflate filters/lines filters/literal_finder filters/records
+    filters/regex_finder filters/replace filters/tap
+    rules/ruleset rules/verdict rules/wanted rules/way
+    stream/body stream/deadline stream/pace stream/pump stream/read_size stream/sink stream/spool stream/valve
+    proxy/asking proxy/ends proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route
+    proxy/scripted proxy/stalls proxy/target
 """
 
 

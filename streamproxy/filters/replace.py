@@ -1,129 +1,210 @@
-"""Replaces literal bytes in a body as it streams.
+"""Replaces literals and what regexes match in a body as it streams, all in one pass.
 
-However the body is cut, what comes out is what one pass over the whole of it would give: the leftmost find is
-replaced first, where two begin at one place the one listed first wins, and what was put in isn't searched
-again. That is `re.sub` over an alternation of the finds. It isn't a search for patterns.
+However the body is cut, what comes out is what one pass over the whole of it would give: the leftmost match is
+replaced first, where two begin at one place the pattern listed first wins, and what was put in isn't searched.
 
-Bytes are kept back only while they can't be decided: from the first place at which what has come so far is the
-beginning of a find, and the find would be the one to take. So less than the longest find is ever kept.
+Bytes are kept back only while they can't be decided: from the first place at which what has come so far might be the
+beginning of a match that would be the one to take. How many that may be is each pattern's `hold_back`; a match that
+isn't decided within so many bytes is an overrun, and ends the body or, with `release`, is let go. For how long, is
+for whoever has a clock: `release` lets go of what is kept back at this moment.
 
-Each find is looked for by `bytes.find`, once over each byte, and its next place is remembered: the searches go
-at the speed of memory, and those that wait far ahead cost nothing until they are reached.
+How the patterns are looked for is in `literal_finder` and `regex_finder`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_NOWHERE = (-1, -1)
+from streamproxy.filters.chain import PIECE, FilterError
+from streamproxy.filters.finders import FOUND, NOTHING, OPEN, Finder, Literal, Pattern, Regex
+from streamproxy.filters.literal_finder import LiteralFinder
+from streamproxy.filters.patterns import CompiledRegex, check_template
+from streamproxy.filters.regex_finder import RegexFinder
+
+HOLD_BACK = 4096
+SECONDS = 0.25
+
+
+class Overrun(FilterError):
+    """More bytes than a pattern may hold back might be the beginning of a match."""
+
+
+def literal(find: bytes, put: bytes, hold_back: int = HOLD_BACK, release: bool = False, rule: str = "") -> Literal:
+    """Bytes to replace by others. Raises ValueError for none, and for more than can be found within `hold_back`."""
+    if not find:
+        raise ValueError("there is nothing to find in an empty text")
+    if len(find) - 1 > hold_back:
+        raise ValueError(f"to find {len(find)} bytes, {len(find) - 1} must be held back, and {hold_back} may be")
+    return Literal(find, put, hold_back, release, rule)
+
+
+def regex(
+    find: CompiledRegex,
+    put: str,
+    hold_back: int = HOLD_BACK,
+    release: bool = False,
+    rule: str = "",
+    seconds: float = SECONDS,
+) -> Regex:
+    """A regex (of `compile_regex`) to replace by a template (see `check_template`, whose ValueErrors it raises).
+
+    `seconds` is how much processor time it may take, for a piece of a body or for a search (see `Replace`).
+    """
+    if hold_back < 1:
+        raise ValueError("a regex must hold back one byte at least")
+    return Regex(find, check_template(find, put), hold_back, release, rule, seconds)
 
 
 class Replace:
-    """A filter that puts one text for another; `pairs` are (find, put), in order of precedence."""
+    """A filter that puts one text for another; of patterns the first listed has precedence.
 
-    __slots__ = ("_absent", "_finds", "_found", "_held", "_puts", "_starts", "growth")
+    `hold_time` (seconds) is kept for whoever has the clock, and means nothing here. `clock` gives seconds, of processor
+    time at best: with it a regex has its `seconds` for each piece of the body; without, for each single search.
+    """
 
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        pairs = list(pairs)
-        if not all(find for find, _ in pairs):
-            raise ValueError("there is nothing to find in an empty text")
-        self._finds = [find for find, _ in pairs]
-        self._puts = [put for _, put in pairs]
-        self._starts = [find[:1] for find in self._finds]
-        # How many bytes one byte can become at the most, on the average of a find.
-        self.growth = max([1.0, *(len(put) / len(find) for find, put in pairs)])
-        self._held = b""
-        # Where in what is held each find stands next: a heap of (place, order), and the orders that aren't there.
-        self._found: list[tuple[int, int]] = []
-        self._absent = list(range(len(pairs)))
+    __slots__ = ("_before", "_buffer", "_done", "_finders", "_look_back", "_running", "hold_time")
+
+    def __init__(
+        self,
+        patterns: Sequence[Pattern],
+        hold_time: float | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._finders: list[Finder] = []
+        self._look_back = 0
+        for order, pattern in enumerate(patterns):
+            if isinstance(pattern, Literal):
+                self._finders.append(LiteralFinder(order, pattern))
+            else:
+                self._finders.append(RegexFinder(order, pattern, clock))
+                self._look_back = max(self._look_back, pattern.find.syntax.look_back)
+        self.hold_time = hold_time
+        # Bytes that have been sent on, for patterns that look back; and from `_done` on, what is held.
+        self._buffer = b""
+        self._done = 0
+        # How many bytes of the body stood before the buffer.
+        self._before = 0
+        self._running = False
+
+    @property
+    def decided(self) -> int:
+        """How many bytes of the body have been decided: where in it stands what is held."""
+        return self._before + self._done
 
     @property
     def held(self) -> bytes:
-        """What is kept back, since more bytes could make a find of it."""
-        return self._held
+        """What is kept back, since more bytes could make a match of it; b"" while output waits to be taken."""
+        return b"" if self._running else self._buffer[self._done :]
 
-    def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; give what is decided."""
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """Take the next bytes; give what is decided. Raises Overrun and FilterError, here or as it is taken."""
         if not data:
+            return ()
+        buffer = self._buffer + data if self._buffer else data
+        quiet = True
+        for finder in self._finders:
+            finder.restart()
+            if finder.state == NOTHING or finder.state == OPEN:
+                finder.look(buffer, finder.place, False)
+            if finder.state != NOTHING:
+                quiet = False
+        if quiet:
+            out = buffer[self._done :] if self._done else buffer
+            self._keep(buffer, len(buffer))
+            return (out,)
+        self._buffer = buffer
+        self._running = True
+        return self._decide(False)
+
+    def finish(self) -> Iterable[bytes]:
+        """The end: nothing can follow that makes a match of what is held."""
+        if self._done == len(self._buffer):
+            return ()
+        for finder in self._finders:
+            finder.restart()
+            if finder.state == OPEN:
+                finder.look(self._buffer, finder.place, True)
+        self._running = True
+        return self._decide(True)
+
+    def release(self) -> bytes:
+        """Let go of what is kept back, as it is; what comes next is searched anew."""
+        if self._running:
             return b""
-        known = len(self._held)
-        if known:
-            data = self._held + data
-        self._search(data, known)
-        return self._decide(data, False)
+        buffer = self._buffer
+        out = buffer[self._done :]
+        for finder in self._finders:
+            finder.state = NOTHING
+            finder.place = len(buffer)
+        self._keep(buffer, len(buffer))
+        return out
 
-    def finish(self) -> bytes:
-        """The end: nothing can follow that makes a find of what is held."""
-        return self._decide(self._held, True) if self._held else b""
+    def abort(self, why: str) -> None:
+        self._buffer = b""
+        self._done = 0
 
-    def _search(self, data: bytes, known: int) -> None:
-        """Look for the finds that weren't there before; they can't end within the `known` bytes."""
-        absent = []
-        for order in self._absent:
-            find = self._finds[order]
-            place = data.find(find, max(0, known - len(find) + 1))
-            if place < 0:
-                absent.append(order)
-            else:
-                heapq.heappush(self._found, (place, order))
-        self._absent = absent
+    def _keep(self, buffer: bytes, done: int) -> None:
+        """All before `done` has been sent on."""
+        cut = max(0, done - self._look_back)
+        self._buffer = buffer[cut:]
+        self._before += cut
+        self._done = done - cut
+        for finder in self._finders:
+            finder.place -= cut
+            finder.end -= cut
 
-    def _decide(self, data: bytes, ended: bool) -> bytes:
-        """Replace what can be decided and keep back the rest."""
-        found = self._found
-        size = len(data)
-        done = 0
+    def _decide(self, ended: bool) -> Iterator[bytes]:
+        """Replace what can be decided, and keep back the rest."""
+        buffer = self._buffer
+        size = len(buffer)
+        done = self._done
+        # By place, then by order: what comes first is at the top.
+        heap = [(f.place, f.order, number) for number, f in enumerate(self._finders) if f.state != NOTHING]
+        heapq.heapify(heap)
         parts: list[bytes] = []
-        open_place, open_order = _NOWHERE if ended else self._first_open(data, 0)
+        made = 0
         while True:
-            while found and found[0][0] < done:
-                self._search_again(data, done)
-            if open_place >= 0 and open_place < done:
-                open_place, open_order = self._first_open(data, done)
-            if open_place >= 0 and (not found or (open_place, open_order) < found[0]):
-                keep = open_place
-                break
-            if not found:
+            while heap and heap[0][0] < done:
+                number = heap[0][2]
+                finder = self._finders[number]
+                finder.look(buffer, done, ended)
+                if finder.state == NOTHING:
+                    heapq.heappop(heap)
+                else:
+                    heapq.heapreplace(heap, (finder.place, finder.order, number))
+            if not heap:
                 keep = size
                 break
-            place, order = found[0]
-            if place > done:
-                parts.append(data[done:place])
-            parts.append(self._puts[order])
-            done = place + len(self._finds[order])
-        self._held = data[keep:]
-        if keep and found:
-            # A place before `keep` is out of date, and stays so: it is searched again when it comes up.
-            self._found = [(place - keep, order) for place, order in found]
-        if not done:
-            return data if keep == size else data[:keep]
+            finder = self._finders[heap[0][2]]
+            if finder.state == OPEN:
+                keep = finder.place
+                break
+            if finder.state == FOUND:
+                parts.append(buffer[done : finder.place])
+                parts.append(finder.put)
+                made += finder.place - done + len(finder.put)
+                done = finder.end
+            else:
+                if not finder.release:
+                    # What came before it is sent on first, as it would be if it had come by itself.
+                    parts.append(buffer[done : finder.place])
+                    yield b"".join(parts)
+                    raise Overrun(
+                        f"rule {finder.rule!r}: more than {finder.hold_back} bytes might be the beginning of a match"
+                    )
+                held = finder.place + finder.hold_back + 1
+                parts.append(buffer[done:held])
+                made += held - done
+                done = held
+            if made >= PIECE:
+                yield b"".join(parts)
+                parts = []
+                made = 0
+                for finder in self._finders:
+                    finder.restart()
         if keep > done:
-            parts.append(data[done:keep])
-        return b"".join(parts)
-
-    def _search_again(self, data: bytes, start: int) -> None:
-        """Move the find on top of the heap to its next place from `start` on."""
-        order = self._found[0][1]
-        place = data.find(self._finds[order], start)
-        if place < 0:
-            heapq.heappop(self._found)
-            self._absent.append(order)
-        else:
-            heapq.heapreplace(self._found, (place, order))
-
-    def _first_open(self, data: bytes, start: int) -> tuple[int, int]:
-        """The first (place, order) at which the end of the data is the beginning of a find, and not all of it."""
-        size = len(data)
-        best, best_order = size, -1
-        for order, find in enumerate(self._finds):
-            place = max(start, size - len(find) + 1)
-            while True:
-                place = data.find(self._starts[order], place, best)
-                if place < 0:
-                    break
-                if find.startswith(data[place:]):
-                    best, best_order = place, order
-                    break
-                place += 1
-        return (best, best_order) if best_order >= 0 else _NOWHERE
+            parts.append(buffer[done:keep])
+        self._keep(buffer, keep)
+        self._running = False
+        yield b"".join(parts)
