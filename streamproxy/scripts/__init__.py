@@ -1,0 +1,1 @@
+"""Scripts: a user's Python. What its hooks see of a message, how they are loaded and how they are called."""
