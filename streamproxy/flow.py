@@ -5,6 +5,7 @@ The machinery that moves an exchange is in `proxy/exchange.py`; nothing here act
 
 from __future__ import annotations
 
+from streamproxy.filters.tap import Captured, Recorded
 from streamproxy.rules.verdict import Way
 
 # The outcomes of an exchange, one word each (DESIGN section 7).
@@ -24,14 +25,19 @@ FAILED = "failed"
 
 
 class BodyRecord:
-    """How one body went (`how`: none, streamed, held, let go) and why; bytes of content that came in."""
+    """How one body went (`how`: none, streamed, held, let go) and why; bytes of content that came in.
 
-    __slots__ = ("how", "size", "why")
+    `captured` is what is recorded of it while it goes; `recorded`, when it has gone, as it came in and as it went out.
+    """
+
+    __slots__ = ("captured", "how", "recorded", "size", "why")
 
     def __init__(self, how: str = "none", why: str = "", size: int = 0) -> None:
         self.how = how
         self.why = why
         self.size = size
+        self.captured: Captured | None = None
+        self.recorded: tuple[Recorded, Recorded] | None = None
 
     def goes(self, way: Way) -> None:
         """It goes as the rules decided."""
@@ -43,6 +49,13 @@ class BodyRecord:
         self.size = size
         if let_go:
             self.how = "let go"
+        self.end_capture()
+
+    def end_capture(self) -> None:
+        """Nothing more is recorded."""
+        captured, self.captured = self.captured, None
+        if captured is not None:
+            self.recorded = captured.close()
 
 
 class Flow:

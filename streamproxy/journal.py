@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import signal
 import sys
@@ -22,6 +23,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, textFileLogObserver
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
+from streamproxy.filters.tap import Recorded
 from streamproxy.flow import BodyRecord, Flow
 
 # Names of parameters, in lower case, whose values are secrets: what they have in them, their words, themselves.
@@ -132,9 +134,21 @@ def log_line(flow: Flow) -> str:
 
 
 def _body(record: BodyRecord) -> str:
-    if not record.why:
-        return f'{{"how": "{record.how}", "size": {record.size}}}'
-    return f'{{"how": "{record.how}", "why": {_text(record.why)}, "size": {record.size}}}'
+    why = f', "why": {_text(record.why)}' if record.why else ""
+    recorded = ""
+    if record.recorded is not None:
+        received, sent = record.recorded
+        recorded = f', "received": {_recorded(received)}, "sent": {_recorded(sent)}'
+    return f'{{"how": "{record.how}"{why}, "size": {record.size}{recorded}}}'
+
+
+def _recorded(body: Recorded) -> str:
+    """What was captured of a body; never its bytes."""
+    path = "" if body.path is None or not body.kept else f', "file": {_text(body.path)}'
+    return (
+        f'{{"size": {body.size}, "sha256": "{body.sha256}", "kept": {body.kept}, '
+        f'"cut": {"true" if body.cut else "false"}{path}}}'
+    )
 
 
 # Digits at hand, for formatting numbers with leading zeros takes longer than all else of a line.
@@ -272,3 +286,12 @@ class TwistdLog:
 
 
 twistd_log = TwistdLog()
+
+
+class ScriptLog(logging.Handler):
+    """Puts what scripts say by Python's own logging on twistd's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = {logging.DEBUG: log.debug, logging.INFO: log.info, logging.WARNING: log.warn}
+        say = words.get(record.levelno, log.error if record.levelno > logging.WARNING else log.info)
+        say("{name}: {text}", name=record.name, text=self.format(record))

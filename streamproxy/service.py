@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import logging
 import os
 import resource
 import secrets
+import signal
 from collections.abc import Callable
 
 from twisted.application.service import IService, MultiService, Service
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -18,9 +23,10 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from streamproxy import __version__
-from streamproxy.journal import Journal, twistd_log
+from streamproxy.journal import Journal, ScriptLog, twistd_log
 from streamproxy.proxy.downstream import DownstreamFactory, Proxy
 from streamproxy.proxy.pool import LOOKUPS, Pool
+from streamproxy.scripts import ctx
 from streamproxy.settings import ConfigurationError, Settings, load
 from streamproxy.tls.authority import AuthorityError, authority_for
 from streamproxy.tls.contexts import ClientFacing, KeyLog, OriginFacing, TlsError
@@ -66,17 +72,26 @@ class Options(usage.Options):
         if arguments:
             raise usage.UsageError(f"{arguments[0]}: expected no such argument (the file goes behind -c)")
 
-    def postOptions(self) -> None:
-        if self["config"] is None:
-            raise CannotStart("streamproxy: no configuration: expected -c FILE")
+    def read(self) -> Settings:
+        """Read the configuration; raises ConfigurationError."""
         # With many rules, half of the time would be spent on looking for garbage among what stays.
         gc.disable()
         try:
-            self.settings = load(self["config"], self.overrides)
-        except ConfigurationError as error:
-            raise CannotStart("\n".join(error.lines)) from None
+            # twistd may have left the folder that the paths in it are meant for (--rundir).
+            with contextlib.chdir(self._folder):
+                return load(self["config"], self.overrides)
         finally:
             gc.enable()
+
+    def postOptions(self) -> None:
+        if self["config"] is None:
+            raise CannotStart("streamproxy: no configuration: expected -c FILE")
+        self._folder = os.getcwd()
+        _say_what_scripts_say()
+        try:
+            self.settings = self.read()
+        except ConfigurationError as error:
+            raise CannotStart("\n".join(error.lines)) from None
         problems = [problem for listen in self.settings.listen if (problem := _what_is_wrong_with(listen))]
         if problems:
             raise CannotStart("\n".join(f"{self['config']}: listen: {problem}" for problem in problems))
@@ -97,10 +112,20 @@ class Options(usage.Options):
 
 
 class ProxyService(Service):
-    """Listens as `settings` say, and proxies until it is stopped."""
+    """Listens as `settings` say, and proxies until it is stopped.
 
-    def __init__(self, settings: Settings, reactor: object, write_lines: Callable[[str], None]) -> None:
+    `read_again` reads the configuration another time, on SIGHUP; it raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: object,
+        write_lines: Callable[[str], None],
+        read_again: Callable[[], Settings] | None = None,
+    ) -> None:
         self._settings = settings
+        self._read_again = read_again
         self._reactor = reactor
         self._ports: list[IListeningPort] = []
         try:
@@ -113,7 +138,8 @@ class ProxyService(Service):
         # proxies in a row don't take each other for a loop.
         via = f"streamproxy-{secrets.token_hex(4)}".encode()
         self._journal = Journal(write_lines, reactor)  # type: ignore[arg-type]
-        self._proxy = Proxy(settings, self._pool, self._journal, reactor, via, clients)  # type: ignore[arg-type]
+        loop = asyncio.get_event_loop() if isinstance(reactor, AsyncioSelectorReactor) else None
+        self._proxy = Proxy(settings, self._pool, self._journal, reactor, via, clients, loop)  # type: ignore[arg-type]
 
     def privilegedStartService(self) -> None:
         """Open all listeners, or none: raises `CannotStart` where one can't be had."""
@@ -146,11 +172,42 @@ class ProxyService(Service):
         _raise_file_limit(self._settings.limits.connections)
         # The connections that are cut when the process ends have their line on the log as well.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._journal.flush)  # type: ignore[attr-defined]
+        ctx.master.on_shutdown = self._reactor.stop  # type: ignore[attr-defined]
+        self._proxy.start_scripts()
+        _log_warnings(self._settings)
+        if self._read_again is not None:
+            # twistd leaves it alone; what it would do by itself is end the process.
+            signal.signal(signal.SIGHUP, self._hang_up)
         # What is here now stays, so that no collection of garbage need look at it again.
         gc.freeze()
         for port in self._ports:
             log.info("listening on {address}", address=_words(port))
         self._log_trust()
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        # A signal's function runs between any two lines.
+        self._reactor.callFromThread(self.reload)  # type: ignore[attr-defined]
+
+    def reload(self) -> bool:
+        """Read rules, scripts, limits and timeouts again, and obey them; whether they could be read.
+
+        What can't be read leaves the old ones in force. Listeners, `tls`, `state_dir` and what is kept for all
+        exchanges together (limits.captures, limits.capture_files) change by a restart.
+        """
+        assert self._read_again is not None
+        try:
+            settings = self._read_again()
+        except ConfigurationError as error:
+            log.error("not reloaded, the old configuration stays:\n{lines}", lines="\n".join(error.lines))
+            return False
+        old, self._settings = self._settings, settings
+        self._proxy.obey(settings)
+        _log_warnings(settings)
+        self._proxy.swap_scripts(old.scripts, settings.scripts)
+        if (old.listen, old.tls, old.state_dir) != (settings.listen, settings.tls, settings.state_dir):
+            log.warn("reloaded, but listen, tls and state_dir stay as they were until a restart")
+        log.info("reloaded: {rules} rules", rules=len(settings.rules.rules))
+        return True
 
     def _log_trust(self) -> None:
         """Say who must trust what, and who isn't verified."""
@@ -172,8 +229,20 @@ class ProxyService(Service):
         for port in self._ports:
             port.stopListening()
         self._pool.close()
+        self._proxy.stop_scripts()
         self._journal.flush()
         return None
+
+
+def _say_what_scripts_say() -> None:
+    """Have what is said by Python's own logging on twistd's log, also while scripts are loaded: Twisted keeps it."""
+    if not any(isinstance(each, ScriptLog) for each in logging.getLogger().handlers):
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ScriptLog()])
+
+
+def _log_warnings(settings: Settings) -> None:
+    for warning in settings.scripts.warnings:
+        log.warn("{warning}", warning=warning)
 
 
 def _keylog() -> KeyLog | None:
@@ -250,5 +319,6 @@ def makeService(options: Options) -> IService:
 
     assert options.settings is not None
     service = MultiService()
-    ProxyService(options.settings, reactor, twistd_log.write).setServiceParent(service)  # type: ignore[no-untyped-call]
+    proxy = ProxyService(options.settings, reactor, twistd_log.write, options.read)
+    proxy.setServiceParent(service)  # type: ignore[no-untyped-call]
     return service

@@ -5,10 +5,13 @@ Nothing here opens a port. An endpoint string is handed on as text to who listen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamproxy.filters.coding import CODINGS
+from streamproxy.filters.patterns import check_template, compile_regex
 from streamproxy.rules import schema
 from streamproxy.rules.explain import dotted, known_keys, read_configuration, shown, unknown_key
 from streamproxy.rules.interception import Interception
@@ -16,7 +19,10 @@ from streamproxy.rules.ruleset import RuleSet
 from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED, HostChoices
 from streamproxy.rules.way import Streaming
 from streamproxy.rules.yaml import Document, Path, Place, Problem, YamlError, compose, decoded
+from streamproxy.scripts.loading import ScriptLoadError, Scripts, load_scripts
 
+READABLE = frozenset(CODINGS)
+NO_SCRIPTS = Scripts("")
 # More than anybody writes, and little enough that a mistaken path (/dev/zero) ends in words.
 LARGEST_FILE = 16 << 20
 
@@ -31,7 +37,11 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes, and counts; `body` is None where there is no limit."""
+    """Sizes in bytes, and counts; `body` is None where there is no limit.
+
+    `capture` is what is recorded of a body, `captures` and `capture_files` of all, in memory and in files.
+    `decoded_body` and `decoded_ratio` bound what a body's content codings may make of it, `event` one event or record.
+    """
 
     head: int = 64 << 10
     fields: int = 200
@@ -39,11 +49,21 @@ class Limits:
     held_body: int = 8 << 20
     body: int | None = None
     connections: int = 10_000
+    capture: int = 64 << 10
+    captures: int = 64 << 20
+    capture_files: int = 1 << 30
+    decoded_body: int = 16 << 30
+    decoded_ratio: int = 250
+    event: int = 1 << 20
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Times in seconds."""
+    """Times in seconds.
+
+    `regex` is for one search of one regex, `script` for one call of a user's function; `script_budget` is what such a
+    call may take without a word about it.
+    """
 
     connect: float = 10.0
     handshake: float = 10.0
@@ -51,6 +71,9 @@ class Timeouts:
     idle: float = 300.0
     keepalive: float = 75.0
     tunnel: float = 3600.0
+    regex: float = 0.25
+    script: float = 2.0
+    script_budget: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,14 +113,15 @@ class TlsSettings:
 
 
 def _no_rules() -> RuleSet:
-    return RuleSet((), _streaming(schema.Configuration()))
+    return RuleSet((), _streaming(schema.Configuration(), NO_SCRIPTS))
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that the proxy is told; by itself, what holds without a configuration.
 
-    `state_dir` is as it was written; None where the place is left to the proxy.
+    `state_dir` is as it was written; None where the place is left to the proxy. `functions` are those that rules name,
+    by what they are called there, each with its full name.
     """
 
     listen: tuple[str, ...] = (schema.ENDPOINT,)
@@ -108,6 +132,8 @@ class Settings:
     rules: RuleSet = field(default_factory=_no_rules)
     tls: TlsSettings = field(default_factory=TlsSettings)
     state_dir: str | None = None
+    scripts: Scripts = NO_SCRIPTS
+    functions: Mapping[str, tuple[object, str]] = field(default_factory=dict)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Settings:
@@ -138,10 +164,93 @@ def load(path: str, overrides: Sequence[str] = ()) -> Settings:
     problems += found
     if problems or configuration is None:
         raise ConfigurationError(_in_order(problems))
-    return _settings(configuration)
+    problems += _regex_problems(configuration, document) + _pace_problems(configuration, document)
+    scripts, functions, wrong = _load_scripts(configuration, document, os.path.dirname(path))
+    problems += wrong
+    if problems:
+        scripts.done()
+        raise ConfigurationError(_in_order(problems))
+    return _settings(configuration, scripts, functions)
 
 
-def _settings(configuration: schema.Configuration) -> Settings:
+def _each_part(configuration: schema.Configuration) -> Iterator[tuple[Path, schema.Changes]]:
+    for number, rule in enumerate(configuration.rules):
+        for name, changes in (("request", rule.request), ("response", rule.response)):
+            if changes.model_fields_set:
+                yield ("rules", number, name), changes
+
+
+def _regex_problems(configuration: schema.Configuration, document: Document) -> list[Problem]:
+    """What is wrong with the regexes that bodies are searched for."""
+    problems = []
+    for path, changes in _each_part(configuration):
+        for index, each in enumerate(changes.replace):
+            if each.regex is None:
+                continue
+            found, key = None, "regex"
+            try:
+                compiled = compile_regex(each.regex)
+                key = "with"
+                check_template(compiled, each.put.decode())
+            except ValueError as error:
+                found = str(error)
+            if found is not None:
+                # A list of one may have been written without being one.
+                below: Path = (*path, "replace", index, key)
+                if below not in document.places:
+                    below = (*path, "replace", key)
+                problems.append(_problem(document, below, f"{dotted(below)}: {found}"))
+    return problems
+
+
+def _pace_problems(configuration: schema.Configuration, document: Document) -> list[Problem]:
+    """Delays by which every exchange would be given up for standing still."""
+    idle = configuration.timeouts.idle
+    return [
+        _problem(
+            document, (*path, "pace", "delay"), f"{dotted(path)}.pace.delay: expected less than timeouts.idle, {idle}"
+        )
+        for path, changes in _each_part(configuration)
+        if changes.pace is not None and (changes.pace.delay or 0) >= idle
+    ]
+
+
+def _problem(document: Document, path: Path, text: str) -> Problem:
+    while path not in document.places:
+        path = path[:-1]
+    return Problem(document.places[path], text)
+
+
+Functions = dict[str, tuple[object, str]]
+
+
+def _load_scripts(
+    configuration: schema.Configuration, document: Document, folder: str
+) -> tuple[Scripts, Functions, list[Problem]]:
+    """The scripts, and the functions that rules name; what is wrong with any of them."""
+    names = [
+        ((*path, kind), getattr(changes, kind))
+        for path, changes in _each_part(configuration)
+        for kind in ("events", "lines", "transform")
+    ]
+    names = [(path, name) for path, name in names if name is not None]
+    if not configuration.scripts and not names:
+        return NO_SCRIPTS, {}, []
+    functions: Functions = {}
+    problems: list[Problem] = []
+    try:
+        scripts = load_scripts(configuration.scripts, configuration.script_options, folder)
+    except ScriptLoadError as error:
+        return NO_SCRIPTS, {}, [_problem(document, ("scripts",), f"scripts: {error}")]
+    for path, name in names:
+        try:
+            functions[name] = scripts.find(name)
+        except ScriptLoadError as error:
+            problems.append(_problem(document, path, f"{dotted(path)}: {error}"))
+    return scripts, functions, problems
+
+
+def _settings(configuration: schema.Configuration, scripts: Scripts, functions: Functions) -> Settings:
     limits, timeouts = configuration.limits, configuration.timeouts
     return Settings(
         listen=tuple(listener.endpoint for listener in configuration.listen),
@@ -154,6 +263,12 @@ def _settings(configuration: schema.Configuration) -> Settings:
             held_body=limits.held_body,
             body=limits.body,
             connections=limits.connections,
+            capture=limits.capture,
+            captures=limits.captures,
+            capture_files=limits.capture_files,
+            decoded_body=limits.decoded_body,
+            decoded_ratio=limits.decoded_ratio,
+            event=limits.event,
         ),
         timeouts=Timeouts(
             connect=timeouts.connect,
@@ -162,10 +277,15 @@ def _settings(configuration: schema.Configuration) -> Settings:
             idle=timeouts.idle,
             keepalive=timeouts.keepalive,
             tunnel=timeouts.tunnel,
+            regex=timeouts.regex,
+            script=timeouts.script,
+            script_budget=timeouts.script_budget,
         ),
-        rules=RuleSet(configuration.rules, _streaming(configuration)),
+        rules=RuleSet(configuration.rules, _streaming(configuration, scripts), READABLE),
         tls=_tls(configuration.tls),
         state_dir=configuration.state_dir,
+        scripts=scripts,
+        functions=functions,
     )
 
 
@@ -182,13 +302,16 @@ def _tls(tls: schema.Tls) -> TlsSettings:
     )
 
 
-def _streaming(configuration: schema.Configuration) -> Streaming:
+def _streaming(configuration: schema.Configuration, scripts: Scripts) -> Streaming:
+    request, response = scripts.hooks["request"], scripts.hooks["response"]
     return Streaming(
         types=configuration.stream_content_types,
         large=configuration.stream_large_bodies,
         hold_always=configuration.hold == "always",
         held_body=configuration.limits.held_body,
         body=configuration.limits.body,
+        request_hook=f"script {request[0].name}" if request else None,
+        response_hook=f"script {response[0].name}" if response else None,
     )
 
 

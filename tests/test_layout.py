@@ -1,8 +1,8 @@
 """The rooms of the package: who may import whom, and the form of a file.
 
-The rooms stand on one another: wire; rules and filters on it; stream; tls; proxy on all of them; service and command
-are the front doors. Beside them stand three plain modules: flow, the record, which knows the words of the rules;
-settings, which the rules are read into; and journal, which writes flows. Nothing that is below imports what is above,
+The rooms stand on one another: wire; rules and filters on it; scripts; stream; tls; proxy on all of them; service
+and command are the front doors. Beside them stand three plain modules: flow, the record, which knows the words of the
+rules; settings, which the rules are read into; and journal, which writes flows. Nothing that is below imports what is above,
 not even for its types.
 """
 
@@ -21,20 +21,22 @@ MAY_IMPORT = {
     "wire": set(),
     "rules": {"wire"},
     "filters": {"wire"},
+    "scripts": {"wire", "rules", "filters"},
     "stream": {"wire", "rules", "filters"},
     "tls": {"stream"},
-    "flow": {"wire", "rules"},
-    "settings": {"wire", "rules"},
-    "journal": {"flow"},
-    "proxy": {"wire", "rules", "filters", "stream", "tls", "flow", "settings", "journal"},
+    "flow": {"wire", "rules", "filters"},
+    "settings": {"wire", "rules", "filters", "scripts"},
+    "journal": {"flow", "filters"},
+    "proxy": {"wire", "rules", "filters", "scripts", "stream", "tls", "flow", "settings", "journal"},
     "command": {"settings", "tls"},
-    "service": {"wire", "rules", "filters", "stream", "tls", "flow", "settings", "journal", "proxy"},
+    "service": {"wire", "rules", "filters", "scripts", "stream", "tls", "flow", "settings", "journal", "proxy"},
 }
 # What of Twisted and zope each may import; a name stands for all that is below it.
 OF_TWISTED = {
     "wire": (),
     "rules": (),
     "filters": (),
+    "scripts": ("twisted.internet", "twisted.logger", "twisted.python.failure", "zope.interface"),
     "flow": (),
     "settings": (),
     "command": (),

@@ -66,7 +66,7 @@ def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
         fields.append((b"Content-Length", b"%d" % length))
     if close:
         fields.append((b"Connection", b"close"))
-    head = response_head_bytes(answer.status, reason_phrase(answer.status), Headers(fields).written)
+    head = response_head_bytes(answer.status, answer.reason or reason_phrase(answer.status), Headers(fields).written)
     body = answer.body
     if method == b"HEAD" or answer.status in (204, 304):
         body = b""

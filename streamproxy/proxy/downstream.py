@@ -12,24 +12,41 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet import protocol
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IReactorFromThreads,
+    IReactorTime,
+    ISSLTransport,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streamproxy.flow import Flow
+from streamproxy.proxy.captures import Captures
+from streamproxy.proxy.exchange import Exchange
 from streamproxy.proxy.http1 import Http1Layer
+from streamproxy.proxy.scripted import ScriptedExchange
+from streamproxy.proxy.stages import StageFactory
 from streamproxy.proxy.trust_page import PROXY, TrustPage
 from streamproxy.proxy.upstream import LAST_WORDS
+from streamproxy.scripts.calls import Calls
+from streamproxy.scripts.connection import Client
+from streamproxy.scripts.loop import ScriptLoop
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
+from streamproxy.tls.authority import state_folder
 from streamproxy.wire.message import Origin
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from streamproxy.proxy.pool import Pool
     from streamproxy.proxy.route import Route
+    from streamproxy.scripts.loading import Scripts
     from streamproxy.settings import Settings
     from streamproxy.tls.contexts import ClientFacing
 
@@ -59,7 +76,7 @@ class Proxy:
     """What all connections of one proxy share.
 
     `via` is its name in Via fields, by which it knows itself. `tls` is what it shows to clients, None where it can't
-    intercept anything.
+    intercept anything. `loop` is asyncio's, if the reactor runs on it.
     """
 
     def __init__(
@@ -70,8 +87,8 @@ class Proxy:
         clock: IReactorTime,
         via: bytes,
         tls: ClientFacing | None = None,
+        loop: AbstractEventLoop | None = None,
     ) -> None:
-        self.settings = settings
         self.pool = pool
         self.journal = journal
         self.clock = clock
@@ -80,6 +97,38 @@ class Proxy:
         self.trust_page = TrustPage(None if tls is None else tls.authority)
         self.connections: set[DownstreamProtocol] = set()
         self.exchanges = 0
+        timeouts, limits = settings.timeouts, settings.limits
+        self.calls = Calls(clock, timeouts.script_budget, timeouts.script)
+        self.script_loop = ScriptLoop(clock, self.calls, IReactorFromThreads(clock, None), loop)
+        state_dir = settings.state_dir
+        self._captures = Captures(
+            limits.captures, limits.capture_files, lambda: state_folder(state_dir) / "captures", via.decode("ascii")
+        )
+        self.obey(settings)
+
+    def obey(self, settings: Settings) -> None:
+        """Proxy by `settings` from now on; what is under way goes on by those that it began with."""
+        self.settings = settings
+        self.calls.budget, self.calls.most = settings.timeouts.script_budget, settings.timeouts.script
+        self.stages = StageFactory(settings, self.clock, self._captures, self.calls, self.script_loop)
+        scripted = any(settings.scripts.hooks.values()) or settings.functions
+        self.exchange: type[Exchange] = ScriptedExchange if scripted else Exchange
+
+    def start_scripts(self) -> None:
+        """Begin with scripts, and watch over what they do, from the thread that they will run in."""
+        self.calls.start()
+        self.settings.scripts.running(self.calls, self.script_loop)
+
+    def swap_scripts(self, old: Scripts, new: Scripts) -> None:
+        """Other scripts have taken the place of the old ones."""
+        old.done(self.calls, self.script_loop)
+        new.running(self.calls, self.script_loop)
+
+    def stop_scripts(self) -> None:
+        """There is an end of them."""
+        self.settings.scripts.done(self.calls, self.script_loop)
+        self.script_loop.stop()
+        self.calls.stop()
 
     def new_flow(self, client: str, method: str = "-", url: str = "-") -> Flow:
         """The record of an exchange that begins now."""
@@ -114,6 +163,8 @@ class DownstreamProtocol(protocol.Protocol):
         self._is_inner = outer is not None
         self._discarded: int | None = None
         self._layer: Layer | None = None
+        # What scripts see of it, the same for all its exchanges.
+        self._seen: Client | None = None
 
     def connectionMade(self) -> None:
         self.valve = Valve(self.transport)
@@ -134,6 +185,13 @@ class DownstreamProtocol(protocol.Protocol):
     def is_secure(self) -> bool:
         """Whether this is inside TLS."""
         return ISSLTransport.providedBy(self.transport)
+
+    def seen_by_scripts(self) -> Client:
+        """This connection as scripts see it."""
+        if self._seen is None:
+            here, there = (_address(of()) for of in (self.transport.getHost, self.transport.getPeer))
+            self._seen = Client(there, here, timestamp_start=self.proxy.clock.seconds(), tls_established=self.is_secure)
+        return self._seen
 
     @property
     def reached_at(self) -> str:
@@ -237,6 +295,10 @@ class DownstreamProtocol(protocol.Protocol):
             self.closing = True
             self.sink.release()
             self.transport.abortConnection()
+
+
+def _address(address: IAddress) -> tuple[str, int] | None:
+    return (address.host, address.port) if isinstance(address, IPv4Address | IPv6Address) else None
 
 
 class DownstreamFactory(protocol.Factory):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http
 from collections.abc import Sequence
 
+from streamproxy.filters.coding import acceptable
 from streamproxy.rules.verdict import HeaderEdits
 from streamproxy.wire.chunked import BodyWriter, ChunksKept, ChunksMade, Plain
 from streamproxy.wire.framing import unvouched
@@ -37,6 +38,8 @@ _NAMES_NOTHING = frozenset([b"keep-alive", b"close"])
 
 _PLAIN = Plain()
 _CHUNKS_KEPT = ChunksKept()
+# A chunk for each read: it leaves in smaller pieces, and is at hand when it begins.
+_CHUNKS_MADE = ChunksMade(1 << 18)
 
 
 def reason_phrase(status: int) -> bytes:
@@ -55,15 +58,29 @@ def _dropped(headers: Headers) -> frozenset[bytes]:
     return HOP_BY_HOP.union(headers.tokens(b"connection")) - _NEVER_HOP_BY_HOP | {b"transfer-encoding"}
 
 
-def edited(lines: Sequence[bytes], edits: Sequence[HeaderEdits]) -> list[bytes]:
-    """The lines of fields after the rules' `edits`."""
-    headers = Headers([field_of(line) for line in lines])
+def edited(headers: Headers, edits: Sequence[HeaderEdits]) -> Headers:
+    """The fields after the rules' `edits`."""
     for edit in edits:
         headers = headers.without(edit.remove)
         for name, value in edit.set:
             headers = headers.replacing(name, value)
         headers = headers.adding(*edit.add)
-    return headers.written
+    return headers
+
+
+def reframed(headers: Headers, came: Headers, framing: Framing) -> Headers:
+    """`headers` with what frames the body as it was in `came`, whatever a script made of it.
+
+    Where nothing did there, and `framing` has a length, that is said.
+    """
+    names = (b"content-length", b"transfer-encoding")
+    if all(headers.lines(name) == came.lines(name) for name in names):
+        framed = headers
+    else:
+        framed = headers.without(names).adding(*[field for field in came.fields if field[0].lower() in names])
+    if framing.kind is Kind.LENGTH and b"content-length" not in framed:
+        framed = framed.adding((b"Content-Length", b"%d" % (framing.length or 0)))
+    return framed
 
 
 def _is(line: bytes, name: bytes) -> bool:
@@ -72,12 +89,12 @@ def _is(line: bytes, name: bytes) -> bool:
 
 
 def _framed(
-    headers: Headers, framing: Framing, *, changed: bool, length: int | None, chunks: bool, size: int
+    headers: Headers, framing: Framing, *, changed: bool, length: int | None, chunks: bool
 ) -> tuple[list[bytes], Kind, BodyWriter]:
     """The lines of the end-to-end fields with their framing worked out anew, and how the body is framed now.
 
     `changed`: a filter reads the body. `length`: what it came to, if it was held whole. `chunks`: the other side
-    understands the chunked coding. `size`: the largest piece of wire to make.
+    understands the chunked coding.
     """
     kind = framing.kind
     writer: BodyWriter = _PLAIN
@@ -85,10 +102,10 @@ def _framed(
         if not chunks:
             kind = Kind.CLOSE
         else:
-            writer = ChunksMade(size) if changed else _CHUNKS_KEPT
+            writer = _CHUNKS_MADE if changed else _CHUNKS_KEPT
     elif kind is Kind.LENGTH and changed and length is None:
         kind = Kind.CHUNKED if chunks else Kind.CLOSE
-        writer = ChunksMade(size) if chunks else _PLAIN
+        writer = _CHUNKS_MADE if chunks else _PLAIN
     dropped = _dropped(headers)
     if not changed and kind is framing.kind and headers.count(b"content-length") < 2:
         if kind is Kind.CHUNKED:
@@ -129,19 +146,20 @@ def forward_request(
     host: bytes,
     edits: Sequence[HeaderEdits],
     changed: bool,
-    plain_answer_wanted: bool,
+    readable: bool,
+    whole: bool,
     continued: bool,
     length: int | None,
     via: bytes,
-    size: int,
 ) -> tuple[bytes, BodyWriter]:
     """The head of a request as the origin gets it, and the writer of its body.
 
     `host` is the Host field's value: always that of the target, whatever the client wrote (RFC 9112 section
-    3.2.2). `continued`: the proxy has answered the client's Expect, so that it doesn't go on.
+    3.2.2). `readable`: the response will be read here, so only codings are accepted that can be; `whole`: and
+    no part of it will do. `continued`: the proxy has answered the client's Expect, so that it doesn't go on.
     """
     headers = head.headers
-    lines, _kind, writer = _framed(headers, head.framing, changed=changed, length=length, chunks=True, size=size)
+    lines, _kind, writer = _framed(headers, head.framing, changed=changed, length=length, chunks=True)
     if continued:
         lines = [line for line in lines if not _is(line, b"expect")]
     if b"max-forwards" in headers and head.method in (b"OPTIONS", b"TRACE"):
@@ -153,13 +171,13 @@ def forward_request(
         lines = [b"%b: %b" % (field_of(line)[0], host) if _is(line, b"host") else line for line in lines]
     else:
         lines.insert(0, b"Host: " + host)
-    if plain_answer_wanted:
-        # A rule will read the response's body: ask for all of it, and uncoded.
-        for name in (b"range", b"if-range", b"accept-encoding"):
-            lines = [line for line in lines if not _is(line, name)]
-        lines.append(b"Accept-Encoding: identity")
+    if whole:
+        lines = [line for line in lines if not _is(line, b"range") and not _is(line, b"if-range")]
+    if readable and (whole or b"accept-encoding" in headers):
+        lines = [line for line in lines if not _is(line, b"accept-encoding")]
+        lines.append(b"Accept-Encoding: " + acceptable(headers.get(b"accept-encoding")))
     if edits:
-        lines = edited(lines, edits)
+        lines = edited(Headers([field_of(line) for line in lines]), edits).written
     if b"te" in headers and b"trailers" in headers.tokens(b"te"):
         lines += [b"TE: trailers", b"Connection: TE"]
     lines.append(_via(head.version, via))
@@ -180,7 +198,6 @@ def forward_response(
     client_version: tuple[int, int],
     close: bool,
     via: bytes,
-    size: int,
 ) -> tuple[bytes, Kind, BodyWriter]:
     """The head of a final response as the client gets it, how its body is framed, and its writer.
 
@@ -191,10 +208,10 @@ def forward_response(
         # It would say that a body follows, to a reader that doesn't know that none can.
         headers = headers.without((b"content-length",))
     lines, kind, writer = _framed(
-        headers, head.framing, changed=changed, length=length, chunks=client_version >= (1, 1), size=size
+        headers, head.framing, changed=changed, length=length, chunks=client_version >= (1, 1)
     )
     if edits:
-        lines = edited(lines, edits)
+        lines = edited(Headers([field_of(line) for line in lines]), edits).written
     lines.append(_via(head.version, via))
     if close or kind is Kind.CLOSE:
         lines.append(b"Connection: close")

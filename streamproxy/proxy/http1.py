@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 
 from streamproxy.flow import CLIENT_GONE, MALFORMED, REFUSED, TIMED_OUT
-from streamproxy.proxy.exchange import NOT_A_REQUEST, Exchange
+from streamproxy.proxy.ends import NOT_A_REQUEST
+from streamproxy.proxy.exchange import Exchange
 from streamproxy.proxy.intercept import SecureListener
 from streamproxy.proxy.opening import Opening
 from streamproxy.wire.http1 import HeadLimits, RequestReader
@@ -75,7 +76,7 @@ class Http1Layer:
                         self._replaced = True
                         Opening(connection, head, reader.take_waiting(), self._accounted)
                         return
-                    self._exchange = Exchange(connection, self, head)
+                    self._exchange = self._proxy.exchange(connection, self, head)
                     self._exchange.begin(body[1:])
             elif self._exchange is None and not self._head_begun and not reader.between:
                 self._head_begun = True

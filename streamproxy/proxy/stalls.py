@@ -18,6 +18,7 @@ class Culprit(enum.Enum):
     CLIENT_READS = "the client stopped reading"
     CLIENT_SENDS = "the client stopped sending"
     ORIGIN = "the origin stopped"
+    FUNCTION = "a function"
 
 
 def still_since(progress: float, *pumps: Pump | None) -> float:
@@ -29,6 +30,9 @@ def still_since(progress: float, *pumps: Pump | None) -> float:
 
 def culprit(request: Request, response: Response, to_origin: Pump | None, to_client: Pump | None) -> Culprit:
     """Who keeps an exchange from moving, whose messages have come so far."""
+    for pump in (to_client, to_origin):
+        if pump is not None and pump.waits_for is not None:
+            return Culprit.FUNCTION
     if to_client is not None and to_client.blocked_since is not None:
         return Culprit.CLIENT_READS
     if request is Request.RECEIVED or response is Response.SENDING:

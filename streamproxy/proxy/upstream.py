@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol
@@ -68,6 +69,12 @@ class UpstreamConnection(Protocol):
         self.valve = Valve(self.transport)
         self.sink = Sink(self.transport)
         self._read_size = ReadSize(self.transport)
+
+    @property
+    def peername(self) -> tuple[str, int] | None:
+        """The origin's address and port."""
+        peer = self.transport.getPeer()
+        return (peer.host, peer.port) if isinstance(peer, IPv4Address | IPv6Address) else None
 
     @property
     def unfinished(self) -> bool:

@@ -13,7 +13,16 @@ from streamproxy.rules.match import content_type_holds, header_holds
 from streamproxy.rules.paths import fit_for_url
 from streamproxy.rules.reach import Reach, may_cover_all, reach_of
 from streamproxy.rules.values import Redirect
-from streamproxy.rules.verdict import Answer, HeaderEdits, Replacement
+from streamproxy.rules.verdict import (
+    NO_WORK,
+    Answer,
+    BodyWork,
+    Capture,
+    HeaderEdits,
+    Pace,
+    Replacement,
+    UserFunction,
+)
 from streamproxy.wire.headers import Field, Headers
 from streamproxy.wire.message import Origin
 
@@ -26,7 +35,7 @@ _NO_METHOD = "A-METHOD-OF-NO-MEANING"
 class Part:
     """What one rule does to one of the two messages."""
 
-    __slots__ = ("changes_fields", "edits", "is_idle", "replacements", "says")
+    __slots__ = ("changes_fields", "edits", "is_idle", "says", "work")
 
     def __init__(self, name: str, changes: schema.Changes) -> None:
         headers = changes.headers
@@ -36,11 +45,30 @@ class Part:
             add=tuple((field.encode(), value) for field, values in headers.add.items() for value in values),
         )
         self.changes_fields = self.edits != HeaderEdits()
-        self.replacements = tuple(
-            Replacement(each.find, each.put, name) for each in changes.replace if each.find is not None
-        )
+        self.work = _work(name, changes)
         self.says = None if changes.stream is None else (changes.stream, f"rule {name}")
-        self.is_idle = not (self.changes_fields or self.replacements or self.says)
+        self.is_idle = not (self.changes_fields or self.work is not NO_WORK or self.says)
+
+
+def _work(name: str, changes: schema.Changes) -> BodyWork:
+    release = changes.on_overrun == "release"
+    work = BodyWork(
+        replacements=tuple(
+            Replacement(each.find or b"", each.put, name, each.regex, changes.hold_back, release)
+            for each in changes.replace
+        ),
+        functions=tuple(
+            UserFunction(kind, function, name)
+            for kind in ("events", "lines", "transform")
+            if (function := getattr(changes, kind)) is not None
+        ),
+        pace=None if changes.pace is None else Pace(changes.pace.rate, changes.pace.delay or 0.0),
+        fault=None if changes.fault is None else changes.fault.as_data(name),
+        capture=None if changes.capture is None else Capture(changes.capture.limit, changes.capture.to == "files"),
+    )
+    changes_body = bool(work.replacements or work.functions)
+    work = work._replace(changes=changes_body, hold_time=changes.hold_time if work.replacements else None)
+    return NO_WORK if work == NO_WORK else work
 
 
 # Most rules do nothing to one of the two, and share this.

@@ -17,54 +17,31 @@ from streamproxy.rules.index import Group, HostIndex, OriginIndex
 from streamproxy.rules.kept import Kept
 from streamproxy.rules.paths import within
 from streamproxy.rules.reach import beginnings
-from streamproxy.rules.rule import TEXT, Part, Rule
+from streamproxy.rules.rule import TEXT, Rule
 from streamproxy.rules.values import Redirect
-from streamproxy.rules.verdict import (
-    Answer,
-    HeaderEdits,
-    Replacement,
-    RequestVerdict,
-    ResponseVerdict,
-    Way,
-)
+from streamproxy.rules.verdict import NO_WORK, Answer, RequestVerdict, ResponseVerdict, Way
+from streamproxy.rules.wanted import Wanted
 from streamproxy.rules.way import ANSWERED_HERE, NO_BODY_TO_MOVE, Streaming, body_way, shown_token
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import Framing, Kind, Origin, RequestHead, ResponseHead, Target
 
 _PARTS = b"multipart/byteranges"
+# In a row: what curl and urllib3 undo at the most.
+MOST_CODINGS = 5
 # How many bytes, about, what was found for hosts may take.
 MOST_KEPT = 256 << 10
 
 
-class Wanted:
-    """What the rules that apply to one message want of it, gathered in their order."""
-
-    __slots__ = ("edits", "names", "replacements", "says")
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.edits: list[HeaderEdits] = []
-        self.replacements: list[Replacement] = []
-        self.says: tuple[bool, str] | None = None
-
-    def take(self, part: Part, has_body: bool, may_replace: bool) -> bool:
-        """Add what one rule's `part` wants; whether that was anything. Of words on streaming the first counts."""
-        does_something: bool = part.changes_fields
-        if part.changes_fields:
-            self.edits.append(part.edits)
-        if part.replacements and may_replace:
-            self.replacements += part.replacements
-            does_something = True
-        if part.says and self.says is None and has_body:
-            self.says = part.says
-            does_something = True
-        return does_something
-
-
 class RuleSet:
-    """All rules, in the order of the file, and the settings of how bodies go."""
+    """All rules, in the order of the file, and the settings of how bodies go.
 
-    def __init__(self, rules: Iterable[schema.Rule], streaming: Streaming) -> None:
+    `codings` are the names of the content codings that can be undone for a rule which reads a body.
+    """
+
+    def __init__(
+        self, rules: Iterable[schema.Rule], streaming: Streaming, codings: frozenset[bytes] = frozenset()
+    ) -> None:
+        self._codings = codings
         self.rules = tuple(Rule(rule.name or f"rules[{index}]", rule) for index, rule in enumerate(rules))
         self.streaming = streaming
         self._index = HostIndex(self.rules)
@@ -121,8 +98,8 @@ class RuleSet:
                     matched.append(rule)
             if applied:
                 return self._applied(head, asked, applied, tuple(matched))
-        way = self._way(head, None)
-        return RequestVerdict((), tuple(matched), target, False, None, (), (), way, _wants_plain(matched))
+        way = self._way(head, None, self.streaming.request_hook)
+        return RequestVerdict((), tuple(matched), target, False, None, (), NO_WORK, way, _wants_readable(matched))
 
     def _applied(
         self, head: RequestHead, asked: Asked, applied: list[Rule], matched: tuple[Rule, ...]
@@ -146,11 +123,12 @@ class RuleSet:
                 redirected = True
             if wanted.take(rule.request, has_body, has_body) or redirects:
                 wanted.names.append(rule.name)
-        if wanted.replacements:
-            unreadable = _unreadable_request(head, wanted.replacements[0].rule)
+        work = wanted.work(b"content-encoding" in head.headers)
+        if work.changes:
+            unreadable = _unreadable_request(head, work.reader, self._codings)
             if unreadable:
-                return _answered(wanted.replacements[0].rule, matched, asked.target, unreadable)
-        way = self._way(head, wanted.says)
+                return _answered(work.reader, matched, asked.target, unreadable)
+        way = self._way(head, wanted.says, self.streaming.request_hook)
         return RequestVerdict(
             tuple(wanted.names),
             matched,
@@ -158,15 +136,15 @@ class RuleSet:
             redirected,
             None,
             tuple(wanted.edits),
-            tuple(wanted.replacements),
+            work,
             way,
-            _wants_plain(matched),
+            _wants_readable(matched),
         )
 
-    def _way(self, head: RequestHead | ResponseHead, says: tuple[bool, str] | None) -> Way:
+    def _way(self, head: RequestHead | ResponseHead, says: tuple[bool, str] | None, wanted_whole: str | None) -> Way:
         if head.framing.kind is Kind.NONE:
             return NO_BODY_TO_MOVE
-        return body_way(head.framing, head.headers.lines(b"content-type"), says, self.streaming)
+        return body_way(head.framing, head.headers.lines(b"content-type"), says, self.streaming, wanted_whole)
 
     def on_connect(self, head: RequestHead, origin: Origin, opaque: bool) -> tuple[str, Answer] | None:
         """The name and answer of the rule that refuses a CONNECT to `origin`, of which host and port count; or None.
@@ -228,7 +206,7 @@ class RuleSet:
     def on_response(self, verdict: RequestVerdict, request: RequestHead, head: ResponseHead) -> ResponseVerdict:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""
         if not verdict.matched:
-            return ResponseVerdict((), (), (), self._way(head, None))
+            return ResponseVerdict((), (), NO_WORK, self._way(head, None, self.streaming.response_hook))
         wanted = Wanted()
         has_body = _has_body(head.framing)
         # The answer to HEAD, and a 304: what its fields say of a body must hold for the one that GET would give.
@@ -237,23 +215,23 @@ class RuleSet:
             if rule.heads_match(request.headers, head.headers):
                 if wanted.take(rule.response, has_body, has_body or stands_for_one):
                     wanted.names.append(rule.name)
-        replacements = tuple(wanted.replacements)
-        refused = _unreadable_response(head, replacements[0].rule) if replacements and has_body else None
-        way = self._way(head, wanted.says)
-        return ResponseVerdict(tuple(wanted.names), tuple(wanted.edits), replacements, way, refused)
+        work = wanted.work(b"content-encoding" in head.headers)
+        refused = _unreadable_response(head, work.reader, self._codings) if work.changes and has_body else None
+        way = self._way(head, wanted.says, self.streaming.response_hook)
+        return ResponseVerdict(tuple(wanted.names), tuple(wanted.edits), work, way, refused)
 
 
 def _answered(name: str, matched: tuple[Rule, ...], target: Target, answer: Answer) -> RequestVerdict:
     """The verdict on a request that goes nowhere: nothing but the rule that answers it has a say."""
-    return RequestVerdict((name,), matched, target, False, answer, (), (), ANSWERED_HERE, False)
+    return RequestVerdict((name,), matched, target, False, answer, (), NO_WORK, ANSWERED_HERE, False)
 
 
 def _has_body(framing: Framing) -> bool:
     return framing.kind is not Kind.NONE and framing.length != 0
 
 
-def _wants_plain(matched: Iterable[Rule]) -> bool:
-    return any(rule.response.replacements for rule in matched)
+def _wants_readable(matched: Iterable[Rule]) -> bool:
+    return any(rule.response.work.changes for rule in matched)
 
 
 def _redirected(rule: Rule, redirect: Redirect, asked: Asked) -> Target:
@@ -268,27 +246,31 @@ def _redirected(rule: Rule, redirect: Redirect, asked: Asked) -> Target:
     return Target(redirect.origin, path + (redirect.query or asked.query))
 
 
-def _coding(headers: Headers) -> str | None:
+def _unreadable_coding(headers: Headers, codings: frozenset[bytes]) -> str | None:
     """The content coding that keeps a rule from reading a body."""
+    known = 0
     for token in headers.tokens(b"content-encoding"):
         if token != b"identity":
-            return shown_token(token)
+            known += 1
+            if token not in codings or known > MOST_CODINGS:
+                return shown_token(token)
     return None
 
 
-def _unreadable_request(head: RequestHead, rule: str) -> Answer | None:
-    coding = _coding(head.headers)
+def _unreadable_request(head: RequestHead, rule: str, codings: frozenset[bytes]) -> Answer | None:
+    coding = _unreadable_coding(head.headers, codings)
     if coding is not None:
         text = f"Rule {rule!r} can't read Content-Encoding {coding}.\n"
-        return Answer(415, (TEXT, (b"Accept-Encoding", b"identity")), text.encode(), refusal=True)
+        accepted = b", ".join(sorted(codings)) or b"identity"
+        return Answer(415, (TEXT, (b"Accept-Encoding", accepted)), text.encode(), refusal=True)
     if b"content-range" in head.headers:
         text = f"Rule {rule!r} can't read a part of a body (Content-Range).\n"
         return Answer(415, (TEXT,), text.encode(), refusal=True)
     return None
 
 
-def _unreadable_response(head: ResponseHead, rule: str) -> str | None:
-    coding = _coding(head.headers)
+def _unreadable_response(head: ResponseHead, rule: str, codings: frozenset[bytes]) -> str | None:
+    coding = _unreadable_coding(head.headers, codings)
     if coding is not None:
         return f"rule {rule!r} can't read Content-Encoding {coding}"
     if head.status == 206:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from streamproxy.rules import tls_values, values
+from streamproxy.rules import tls_values, values, verdict
 from streamproxy.rules.interception import Destinations
 from streamproxy.rules.match import HostPatterns, Patterns, type_pattern
 from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED
@@ -90,7 +90,12 @@ class Limits(Section):
     held_body: Size = 8 << 20
     body: Size | None = None
     websocket_message: Annotated[Size, Unbuilt(16 << 20)] = 16 << 20
-    capture: Annotated[Size, Unbuilt(64 << 10)] = 64 << 10
+    capture: Size = 64 << 10
+    captures: Size = 64 << 20
+    capture_files: Size = 1 << 30
+    decoded_body: Size = 16 << 30
+    decoded_ratio: Annotated[int, PlainValidator(count(1, 1_000_000))] = 250
+    event: Annotated[int, PlainValidator(size(1))] = 1 << 20
     memory: Annotated[Size, Unbuilt(256 << 20)] = 256 << 20
     connections: Annotated[int, PlainValidator(count(1, 10_000_000))] = 10_000
 
@@ -102,6 +107,9 @@ class Timeouts(Section):
     idle: Seconds = 300.0
     keepalive: Seconds = 75.0
     tunnel: Seconds = 3600.0
+    regex: Seconds = 0.25
+    script: Seconds = 2.0
+    script_budget: Seconds = 0.05
     drain: Annotated[Seconds, Unbuilt(30.0)] = 30.0
 
 
@@ -141,18 +149,37 @@ class Edits(Section):
 
 class Replace(Section):
     find: values.FindText = None
-    regex: Annotated[Line | None, Unbuilt()] = None
+    regex: values.RegexText = None
     put: values.PutText = Field(alias="with")
 
 
 class Pace(Section):
-    rate: Size | None = None
+    """A weak network; `rate` in bytes a second."""
+
+    rate: Annotated[int | None, PlainValidator(size(1))] = None
     delay: Seconds | None = None
 
 
 class Fault(Section):
-    after: Size = 0
-    action: Annotated[str, PlainValidator(one_of("reset", "close"))] = "reset"
+    after: Annotated[tuple[int, str], PlainValidator(values.after)] = (0, "bytes")
+    action: Annotated[str, PlainValidator(one_of("reset", "cut", "stall", "corrupt"))] = "reset"
+    probability: values.Probability = 1.0
+    every: Annotated[int, PlainValidator(count(1, 1 << 40))] = 1
+    seed: Annotated[int | None, PlainValidator(count(0, 1 << 60))] = None
+
+    def as_data(self, rule: str) -> verdict.Fault:
+        """What it comes to; `rule` names who wants it."""
+        after, unit = self.after
+        return verdict.Fault(after, unit, self.action, rule, self.probability, self.every, self.seed)
+
+
+def _as_capture(value: Any) -> Any:
+    return {} if value is True else None if value is False else value
+
+
+class Capture(Section):
+    limit: Size | None = None
+    to: Annotated[str, PlainValidator(one_of("flow", "files"))] = "flow"
 
 
 class Changes(Section):
@@ -161,12 +188,24 @@ class Changes(Section):
     headers: Edits = left_out(Edits)
     replace: Annotated[tuple[Replace, ...], OneOrMany] = ()
     stream: Boolean | None = None
-    events: Annotated[Line | None, Unbuilt()] = None
-    lines: Annotated[Line | None, Unbuilt()] = None
-    transform: Annotated[Line | None, Unbuilt()] = None
-    pace: Annotated[Pace | None, Unbuilt()] = None
-    fault: Annotated[Fault | None, Unbuilt()] = None
-    capture: Annotated[Any, Unbuilt()] = None
+    hold_back: Annotated[int, PlainValidator(size(1, 64 << 20))] = 4096
+    hold_time: Seconds | None = None
+    on_overrun: Annotated[str, PlainValidator(one_of("abort", "release"))] = "abort"
+    events: values.FunctionName = None
+    lines: values.FunctionName = None
+    transform: values.FunctionName = None
+    pace: Pace | None = None
+    fault: Fault | None = None
+    capture: Annotated[Capture | None, BeforeValidator(_as_capture)] = None
+
+    @model_validator(mode="after")
+    def _can_hold_what_it_finds(self) -> Self:
+        for index, each in enumerate(self.replace):
+            if each.find is not None and len(each.find) > self.hold_back:
+                raise values.expected(
+                    f"text no longer than hold_back, {self.hold_back} bytes", "replace", index, "find"
+                )
+        return self
 
 
 class Respond(Section):
@@ -205,5 +244,6 @@ class Configuration(Section):
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     access: Access = Access()
-    scripts: Annotated[Lines, Unbuilt(())] = ()
+    scripts: Lines = ()
+    script_options: values.ScriptOptions = {}
     rules: tuple[Rule, ...] = ()

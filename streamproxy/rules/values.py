@@ -225,12 +225,58 @@ def replaced(value: Any) -> bytes:
     return read
 
 
+def replaced_regex(value: Any) -> str:
+    """A regular expression that a body is searched for, as it is written; it is compiled when settings are made."""
+    read = text(value)
+    if not 1 <= len(read.encode()) <= LONGEST_FIND:
+        raise expected(f"a regular expression of 1 to {LONGEST_FIND} bytes")
+    return read
+
+
 def put(value: Any) -> bytes:
     """What stands there instead."""
     read = text(value).encode()
     if len(read) > LONGEST_PUT:
         raise expected(f"text of {LONGEST_PUT} bytes at the most")
     return read
+
+
+def function_name(value: Any) -> str:
+    """The name of a user's function; whether there is one is found out when scripts are loaded."""
+    read = line(value)
+    module, colon, function = read.rpartition(":")
+    if not colon or not module or not function.isidentifier():
+        raise expected("the name of a function, such as mymodule:on_event")
+    return read
+
+
+def after(value: Any) -> tuple[int, str]:
+    """How much of a body, and in what it is counted: bytes, chunks or events."""
+    if not isinstance(value, dict):
+        return size()(value), "bytes"
+    if len(value) != 1 or not value.keys() <= {"chunks", "events"}:
+        raise expected("a size such as 100k, {chunks: 3} or {events: 3}")
+    ((unit, number),) = value.items()
+    return count(0, 1 << 40)(number), str(unit)
+
+
+def probability(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise expected("a number from 0 to 1")
+    return float(value)
+
+
+def script_options(value: Any) -> dict[str, Any]:
+    """Options for scripts, by name: text, numbers, true or false, or a list of texts."""
+    if not isinstance(value, dict):
+        raise expected("options by their names")
+    for name, each in value.items():
+        fit = isinstance(each, str | bool | int | float) or (
+            isinstance(each, list) and all(isinstance(member, str) for member in each)
+        )
+        if not name.isidentifier() or not fit:
+            raise expected("an option: text, a number, true or false, or a list of texts", name)
+    return {name: int(each) if isinstance(each, Whole) else each for name, each in value.items()}
 
 
 def block_status(value: Any) -> int:
@@ -360,6 +406,10 @@ Seconds = Annotated[float, PlainValidator(seconds)]
 Size = Annotated[int, PlainValidator(size())]
 AnswerText = Annotated[str | None, PlainValidator(text)]
 FindText = Annotated[bytes | None, PlainValidator(replaced)]
+RegexText = Annotated[str | None, PlainValidator(replaced_regex)]
+FunctionName = Annotated[str | None, PlainValidator(function_name)]
+Probability = Annotated[float, PlainValidator(probability)]
+ScriptOptions = Annotated[dict[str, Any], PlainValidator(script_options)]
 PutText = Annotated[bytes, PlainValidator(put)]
 BlockStatus = Annotated[int | None, PlainValidator(block_status)]
 AnswerStatus = Annotated[int, PlainValidator(answer_status)]

@@ -49,11 +49,84 @@ class HeaderEdits(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """Literal bytes to find in a body, and what stands there instead; `rule` names who wants it."""
+    """What to find in a body, and what stands there instead; `rule` names who wants it.
+
+    `find` is literal, unless there is a `regex`: then `put` is a template with its groups. What might be the beginning
+    of a match is held back, `hold_back` bytes of it at the most; past that it is let go (`release`), or the body is
+    given up.
+    """
 
     find: bytes
     put: bytes
     rule: str
+    regex: str | None = None
+    hold_back: int = 4096
+    release: bool = False
+
+
+class UserFunction(NamedTuple):
+    """A user's function for a body: `kind` is "events", "lines" or "transform", `name` as it was written."""
+
+    kind: str
+    name: str
+    rule: str
+
+
+class Pace(NamedTuple):
+    """A weak network: at most `rate` bytes a second (None: any), each `delay` seconds late."""
+
+    rate: int | None
+    delay: float
+
+
+class Fault(NamedTuple):
+    """Something goes wrong with a body behind its first `after` bytes, chunks or events (`unit`).
+
+    `action` is "stall", "cut", "reset" or "corrupt". It is done to every one, or to each `every`th, or with
+    `probability`, drawn from `seed` (None: another each time).
+    """
+
+    after: int
+    unit: str
+    action: str
+    rule: str
+    probability: float = 1.0
+    every: int = 1
+    seed: int | None = None
+
+
+class Capture(NamedTuple):
+    """A body is recorded: `limit` bytes of it (None: limits.capture), in the flow, or in files."""
+
+    limit: int | None
+    in_files: bool
+
+
+class BodyWork(NamedTuple):
+    """What is to be done to one body; `changes` tells whether any of that may change its bytes.
+
+    `hold_time` (seconds, or None): what is held back for a replacement is let go after it.
+    """
+
+    replacements: tuple[Replacement, ...] = ()
+    functions: tuple[UserFunction, ...] = ()
+    hold_time: float | None = None
+    pace: Pace | None = None
+    fault: Fault | None = None
+    capture: Capture | None = None
+    changes: bool = False
+
+    @property
+    def reader(self) -> str:
+        """The rule that reads the body first."""
+        if self.replacements:
+            return self.replacements[0].rule
+        if self.functions:
+            return self.functions[0].rule
+        return "" if self.fault is None else self.fault.rule
+
+
+NO_WORK = BodyWork()
 
 
 class Answer(NamedTuple):
@@ -61,7 +134,8 @@ class Answer(NamedTuple):
 
     `file`: a file or a folder to serve from; for a folder, `tail` (a URL path, still percent-encoded, without
     a leading slash) names the file within it.
-    `refusal`: True for a block, which is logged as refused, not as answered.
+    `refusal`: True for a block, which is logged as refused, not as answered. `reason`: the status's words, if they are
+    others than the standard's.
     """
 
     status: int
@@ -70,6 +144,7 @@ class Answer(NamedTuple):
     file: Path | None = None
     tail: str | None = None
     refusal: bool = False
+    reason: bytes = b""
 
 
 class RequestVerdict(NamedTuple):
@@ -78,8 +153,8 @@ class RequestVerdict(NamedTuple):
     `rules` are the names of the rules that applied. `matched` are the rules that may have a say on the
     response. `target` is where the request really goes: another than the client's after a redirect_to (`redirected`).
     `answer` is set where the request isn't forwarded at all.
-    `plain_answer_wanted`: a rule will read the response's body, so the request must not ask for a part of it
-    or for a content coding.
+    `readable_answer_wanted`: a rule will read the response's body, so the request must not ask for a part of it
+    or for a content coding that can't be read.
     """
 
     rules: tuple[str, ...]
@@ -88,9 +163,9 @@ class RequestVerdict(NamedTuple):
     redirected: bool
     answer: Answer | None
     edits: tuple[HeaderEdits, ...]
-    replacements: tuple[Replacement, ...]
+    work: BodyWork
     way: Way
-    plain_answer_wanted: bool
+    readable_answer_wanted: bool
 
 
 class ResponseVerdict(NamedTuple):
@@ -101,6 +176,6 @@ class ResponseVerdict(NamedTuple):
 
     rules: tuple[str, ...]
     edits: tuple[HeaderEdits, ...]
-    replacements: tuple[Replacement, ...]
+    work: BodyWork
     way: Way
     refused: str | None = None

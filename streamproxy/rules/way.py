@@ -22,6 +22,7 @@ class Streaming(NamedTuple):
 
     `large` is stream_large_bodies: None where no body is streamed for its size alone. `hold_always`: every
     body is held that nothing makes stream. `held_body` is the limit of a held body, `body` of any (None: none).
+    `request_hook`, `response_hook`: which script wants such bodies whole, if one does.
     """
 
     types: Patterns
@@ -29,6 +30,8 @@ class Streaming(NamedTuple):
     hold_always: bool = False
     held_body: int = 8 << 20
     body: int | None = None
+    request_hook: str | None = None
+    response_hook: str | None = None
 
 
 def body_way(

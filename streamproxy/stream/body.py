@@ -1,4 +1,4 @@
-"""The one path of a body: chain, spool where it is held, writer, pump.
+"""The one path of a body: taps, chain, spool where it is held, fault, writer, pump.
 
 A held body takes the same path as a streamed one and only waits on it: when it is whole, or let go, what was kept
 goes on through the writer as if it had just come.
@@ -6,20 +6,19 @@ goes on through the writer as if it had just come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from streamproxy.filters.chain import Chain
-from streamproxy.filters.replace import Replace
-from streamproxy.rules.verdict import How, Replacement, RequestVerdict, ResponseVerdict
+from streamproxy.filters.chain import Chain, Pause
+from streamproxy.filters.tap import Seeing, show
+from streamproxy.rules.verdict import How, RequestVerdict, ResponseVerdict
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.spool import Spool, SpoolFull
 from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.framing import unvouched
 from streamproxy.wire.message import BodyEvent, End, Framing, Kind
 
-# Bytes that a chain of filters is given at once: as many as make this many, but not fewer than that.
-MADE_AT_ONCE = 65536
-LEAST_BIT = 64
 # What of a held body is made into bytes at once.
 BATCH_BYTES = 65536
 BATCH_EVENTS = 512
@@ -29,45 +28,117 @@ Verdict = RequestVerdict | ResponseVerdict
 # Told the body's final length where it is known because the body was held whole, else None; gives the bytes of the
 # head and the writer of the body behind it.
 BeginMessage = Callable[[int | None], tuple[bytes, BodyWriter]]
+# Some events of a body, or that there are none before something is over.
+Batch = list[BodyEvent] | Pause
 
 
 class BodyTooLarge(Exception):
     """The body is larger than a limit; in words, to stand behind "the body"."""
 
 
+class Striking(Protocol):
+    """Makes a body go wrong on its way to the wire. `sent` sees what still goes."""
+
+    sent: Seeing | None
+
+    def strike(self, batches: Iterator[Batch], writer: BodyWriter) -> Iterator[bytes | Pause]:
+        """What `writer` makes of `batches`, until something goes wrong with it."""
+
+
+class Stages:
+    """What is done to one body: taps on what came in and on what goes out, a chain of filters, a fault.
+
+    `hold` lets go, after its time, of what a filter in the chain keeps back.
+    """
+
+    __slots__ = ("chain", "fault", "hold", "received", "sent")
+
+    def __init__(
+        self,
+        chain: Chain | None = None,
+        received: Seeing | None = None,
+        sent: Seeing | None = None,
+        fault: Striking | None = None,
+        hold: HoldTime | None = None,
+    ) -> None:
+        self.chain = chain
+        self.received = received
+        self.sent = sent
+        self.fault = fault
+        self.hold = hold
+
+
+class HoldTime(Protocol):
+    """Watches what a chain keeps back, and calls `BodyPath.release_held` when that has been so for too long."""
+
+    def watch(self, release: Callable[[Iterator[bytes | Pause]], None]) -> None:
+        """Some of the body has gone through the chain."""
+
+    def stop(self) -> None: ...
+
+
 class BodyPath:
     """Takes the events of one body from its reader, up to its `End`, and puts the message into `pump`.
 
-    `said` is what the rules want of it, `framing` how it came.
+    `said` is what the rules want of it, `framing` how it came, `stages` what is done to it.
 
     `begin` is called once, when the head goes on: at the first `feed`, or when a held body is whole or let go.
     `feed` raises `BodyTooLarge`, before anything of it goes on, for a body past `most` bytes (None: any size) and
-    for a held one past `way.limit`; and whatever a filter raises.
+    for a held one past `way.limit`; and whatever a filter raises. `broken` is called in the handling of what is raised
+    later than that.
+
+    `when_whole`, if set, is called when a held body is whole, before it goes on; it may give a pause to wait for.
     """
 
     __slots__ = (
+        "_batches",
         "_begin",
         "_chain",
+        "_dead",
+        "_ended",
+        "_hold_time",
         "_most",
+        "_plain",
         "_pump",
         "_removed",
         "_spool",
+        "_stages",
         "_way",
         "_writer",
+        "broken",
         "let_go",
         "received",
+        "when_whole",
         "whole",
     )
 
-    def __init__(self, pump: Pump, said: Verdict, framing: Framing, most: int | None, begin: BeginMessage) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        said: Verdict,
+        framing: Framing,
+        most: int | None,
+        begin: BeginMessage,
+        stages: Stages | None = None,
+    ) -> None:
         self._pump = pump
         self._way = way = said.way
-        self._chain = replacing(said.replacements) if framing.kind is not Kind.NONE else None
+        self._stages = stages
+        self._chain: Chain | None = None
+        self._hold_time: HoldTime | None = None
+        if stages is not None and framing.kind is not Kind.NONE:
+            self._chain, self._hold_time = stages.chain, stages.hold
+        # Nothing looks at it on its way: its events go to the writer as they come.
+        self._plain = stages is None
         self._most = most
         # What rules remove stays away from the trailers too, or a field that is sent late would get past them.
         self._removed = frozenset(name for edit in said.edits for name in edit.remove) if said.edits else NOTHING
         self._begin = begin
         self._spool = Spool(way.limit) if way.how is How.HELD else None
+        # A held body's batches that aren't in the spool yet, since a filter waits for something.
+        self._batches: deque[Iterator[Batch]] = deque()
+        self._ended = False
+        self._dead = False
         self._writer: BodyWriter | None = None
         # Bytes of content that came in.
         self.received = 0
@@ -75,11 +146,23 @@ class BodyPath:
         self.let_go = False
         # Gives the bytes of the whole message, where they are still at hand, so that it could be sent again.
         self.whole: Callable[[], Iterator[bytes]] | None = None
+        self.when_whole: Callable[[], Pause | None] | None = None
+        self.broken: Callable[[], None] | None = None
 
     @property
     def begun(self) -> bool:
         """Whether the head has gone into the pump."""
         return self._writer is not None
+
+    @property
+    def held(self) -> Spool:
+        """The spool of a body that is whole and still held; `when_whole` may put another in its place."""
+        assert self._spool is not None
+        return self._spool
+
+    @held.setter
+    def held(self, spool: Spool) -> None:
+        self._spool = spool
 
     def feed(self, events: list[BodyEvent]) -> None:
         """Send `events` on."""
@@ -94,8 +177,8 @@ class BodyPath:
             events = [*events[:-1], End(end.trailers.without(self._removed))]
         if self._spool is not None:
             self._hold(events, self._spool, ended)
-        elif self._chain is not None:
-            self._stream_filtered(events, self._chain, ended)
+        elif not self._plain:
+            self._stream(self._staged(events), ended)
         elif self._writer is None:
             self._start(events, ended)
         elif ended:
@@ -103,39 +186,133 @@ class BodyPath:
         else:
             self._pump.write(self._writer.encode(events))
 
-    def _stream_filtered(self, events: list[BodyEvent], filters: Chain, ended: bool) -> None:
-        """Send on what `filters` make of `events`, as there is room for it."""
+    def keep_back(self) -> None:
+        """The message is going to be cut: what a filter keeps back now, it keeps for good."""
+        if self._hold_time is not None:
+            self._hold_time.stop()
+            self._hold_time = None
+
+    def abandon(self, why: str) -> None:
+        """The message is over: well, or given up in the middle. Nothing more comes of it."""
+        if self._dead:
+            return
+        self._dead = True
+        self._batches.clear()
+        self._spool = None
+        self.keep_back()
+        if self._chain is not None:
+            self._chain.abort(why)
+
+    def _staged(self, events: list[BodyEvent]) -> Iterator[Batch]:
+        """`events` as they go on, seen by the taps and changed by the chain."""
+        stages, chain = self._stages, self._chain
+        assert stages is not None
+        if stages.received is not None:
+            show(events, stages.received)
+        return iter((events,)) if chain is None else _filtered(events, chain)
+
+    def _stream(self, batches: Iterator[Batch], ended: bool) -> None:
+        """Send `batches` on, each as there is room for it."""
         if self._writer is None:
-            self._start([], False)
-        assert self._writer is not None
-        self._pump.pour(_encoded(_filtered(events, filters), self._writer))
+            head, self._writer = self._begin(None)
+            self._pump.write(head)
+        if self._hold_time is not None and not ended:
+            batches = self._watched(batches)
+        self._pour(batches, self._writer)
         if ended:
+            self.keep_back()
             self._pump.finish()
+
+    def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        yield from batches
+        if self._hold_time is not None:
+            self._hold_time.watch(self._let_go_of_held_bytes)
+
+    def _pour(self, batches: Iterator[Batch], writer: BodyWriter) -> None:
+        fault, sent = (None, None) if self._stages is None else (self._stages.fault, self._stages.sent)
+        self._pump.pour(_encoded(batches, writer, sent) if fault is None else fault.strike(batches, writer))
+
+    def _let_go_of_held_bytes(self, pieces: Iterator[bytes | Pause]) -> None:
+        """What a filter kept back for too long goes on."""
+        if self._dead or self._writer is None:
+            return
+        self._pour(_as_batches(pieces), self._writer)
 
     def _hold(self, events: list[BodyEvent], spool: Spool, ended: bool) -> None:
         """Keep `events`; all that was kept goes on if the body has ended, or is let go."""
-        way, filters = self._way, self._chain
+        way = self._way
+        self._ended = self._ended or ended
+        batches: Iterator[Batch] = iter((events,)) if self._plain else self._staged(events)
         # Where the limit lies below, it is what a body passes first, however it is cut.
         if way.let_go is not None and self.received > way.let_go <= way.limit:
             self.let_go = True
-            self._spool = None
+            self._pump.waited()
             self._release(spool, None, False)
-            if filters is not None:
-                self._stream_filtered(events, filters, ended)
-            else:
-                assert self._writer is not None
-                self._pump.write(self._writer.encode(events))
-                if ended:
-                    self._pump.finish()
+            while self._batches:
+                self._stream(self._batches.popleft(), False)
+            self._stream(batches, ended)
             return
+        self._batches.append(batches)
+        if len(self._batches) == 1:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Put into the spool what can be; a filter that waits for something keeps the rest, and the source, waiting."""
+        spool, waiting = self._spool, self._batches
+        assert spool is not None
         try:
-            for kept in (events,) if filters is None else _filtered(events, filters):
-                for event in kept:
-                    spool.add(event)
+            while waiting:
+                for kept in waiting[0]:
+                    if not isinstance(kept, Pause):
+                        for event in kept:
+                            spool.add(event)
+                    elif not kept.over:
+                        self._wait_for(kept)
+                        return
+                waiting.popleft()
         except SpoolFull:
             raise BodyTooLarge("is too large to be held") from None
-        if ended:
+        if self._ended:
+            self._became_whole()
+
+    def _wait_for(self, pause: Pause) -> None:
+        # Its end is awaited here or, if the body is let go meanwhile, by the pump.
+        self._batches[0] = _after(pause, self._batches[0])
+        self._pump.wait_for(pause)
+        pause.then(self._gather_on)
+
+    def _gather_on(self) -> None:
+        if self._dead or self._spool is None:
+            return
+        self._pump.waited()
+        try:
+            self._gather()
+        except Exception:
+            if self.broken is not None:
+                self.broken()
+
+    def _became_whole(self) -> None:
+        pause = None if self.when_whole is None else self.when_whole()
+        if pause is None or pause.over:
+            self._release_whole()
+        else:
+            # All has come, so that there is nothing to keep waiting: the source may be another message's by now.
+            self._pump.give_up_valve()
+            self._pump.wait_for(pause)
+            pause.then(self._release_later)
+
+    def _release_whole(self) -> None:
+        spool = self._spool
+        if not self._dead and spool is not None:
             self._release(spool, len(spool), True)
+
+    def _release_later(self) -> None:
+        self._pump.waited()
+        try:
+            self._release_whole()
+        except Exception:
+            if self.broken is not None:
+                self.broken()
 
     def _release(self, spool: Spool, length: int | None, whole: bool) -> None:
         """What was kept goes on, as there is room for it: to make bytes of all of it at once could take long."""
@@ -145,11 +322,16 @@ class BodyPath:
 
         def message() -> Iterator[bytes]:
             yield head
-            yield from _encoded(batched(spool.events()), writer)
+            for events in batched(spool.events()):
+                yield writer.encode(events)
 
         if whole:
             self.whole = message
-        self._pump.pour(message())
+        if self._plain:
+            self._pump.pour(message())
+        else:
+            self._pump.write(head)
+            self._pour(batched(spool.events()), writer)
         if whole:
             self._pump.finish()
 
@@ -177,32 +359,49 @@ def batched(events: Iterable[BodyEvent]) -> Iterator[list[BodyEvent]]:
         yield batch
 
 
-def replacing(replacements: Sequence[Replacement]) -> Chain | None:
-    """The filters for what the rules want replaced in one body; None where that is nothing."""
-    if not replacements:
-        return None
-    return Chain([Replace([(item.find, item.put) for item in replacements])])
-
-
-def _encoded(batches: Iterable[list[BodyEvent]], writer: BodyWriter) -> Iterator[bytes]:
-    """The bytes of each of `batches`, made when they are asked for."""
+def _encoded(batches: Iterator[Batch], writer: BodyWriter, sent: Seeing | None) -> Iterator[bytes | Pause]:
+    """The bytes of each of `batches`, made when they are asked for, and seen by `sent`."""
     for events in batches:
-        yield writer.encode(events)
+        if isinstance(events, Pause):
+            yield events
+        else:
+            if sent is not None:
+                show(events, sent)
+            yield writer.encode(events)
 
 
-def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[list[BodyEvent]]:
-    """`events` with their bytes through `filters`, bit by bit: each bit of what goes in as what comes out of it.
+def _after(pause: Pause, batches: Iterator[Batch]) -> Iterator[Batch]:
+    yield pause
+    yield from batches
+
+
+def _as_batches(pieces: Iterable[bytes | Pause]) -> Iterator[Batch]:
+    for piece in pieces:
+        if type(piece) is not bytes:
+            assert isinstance(piece, Pause)
+            yield piece
+        elif piece:
+            yield [piece]
+
+
+def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[Batch]:
+    """`events` with their bytes through `filters`: each bit of what goes in as what comes out of it.
 
     The marks of chunks go, for the bytes between them have changed; and so do trailers that vouch for the old ones.
     """
-    # What one bit becomes is made at once, so it is the smaller the more can become of it.
-    bit = max(LEAST_BIT, int(MADE_AT_ONCE / filters.growth))
     for event in events:
         if type(event) is bytes:
-            for at in range(0, len(event), bit):
-                data = filters.feed(event[at : at + bit])
-                if data:
-                    yield [data]
+            yield from _as_batches(filters.feed(event))
         elif type(event) is End:
-            data = filters.finish()
-            yield [data, End(unvouched(event.trailers))] if data else [End(unvouched(event.trailers))]
+            end = End(unvouched(event.trailers))
+            # The last of the bytes and the body's end go together.
+            last: list[BodyEvent] = []
+            for batch in _as_batches(filters.finish()):
+                if last:
+                    yield last
+                    last = []
+                if isinstance(batch, Pause):
+                    yield batch
+                else:
+                    last = batch
+            yield [*last, end]

@@ -13,7 +13,8 @@ What flow control is here, in whole:
 - The sink drains: the queue goes first, and only when it is empty and the sink still has room does the valve open.
 - A pump may have no sink yet (the connection upstream is still being made). That is the same as a full one.
 - What a filter makes isn't made before there is room for it: `pour` queues an iterator, and the pump takes from it
-  as the sink drains. So a filter that makes much of little holds the little, not the much.
+  as the sink drains. So a filter that makes much of little holds the little, not the much. Where the iterator gives a
+  `Pause`, nothing goes on before that is over: to the source that is the same as a full sink.
 - Once `finish` was called no more can come, so nothing needs pausing: the valve is opened and given up, and when
   the queue is empty `flushed` is called. The last bytes are then the transport's.
 
@@ -30,6 +31,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from streamproxy.filters.chain import Pause
 from streamproxy.stream.sink import MOST_GATHERED, Sink
 from streamproxy.stream.valve import Valve
 
@@ -46,8 +48,10 @@ class Pump:
     """
 
     __slots__ = (
+        "_abandoned",
         "_at",
         "_finishing",
+        "_pause",
         "_queue",
         "_running",
         "_seconds",
@@ -68,10 +72,13 @@ class Pump:
         self.flushed = flushed
         self.broken: Callable[[], None] | None = None
         self._sink: Sink | None = None
-        self._queue: deque[bytes | Iterator[bytes]] = deque()
+        self._queue: deque[bytes | Iterator[bytes | Pause]] = deque()
+        # What is waited for, and has nothing to do with the sink.
+        self._pause: Pause | None = None
         self._at = 0
         self._running = False
         self._finishing = False
+        self._abandoned = False
         # When it last could not write on, or made its last progress since; None while nothing is in its way.
         self.blocked_since: float | None = None
 
@@ -89,36 +96,84 @@ class Pump:
 
     def write(self, data: bytes) -> None:
         """Send `data` on, now or when the sink has room. Always takes it."""
-        if data:
+        if data and not self._abandoned:
             self._queue.append(data)
             self._run()
 
-    def pour(self, pieces: Iterator[bytes]) -> None:
+    def pour(self, pieces: Iterator[bytes | Pause]) -> None:
         """Send on what `pieces` gives, taking each when the sink has room for it."""
-        self._queue.append(pieces)
-        self._run()
+        if not self._abandoned:
+            self._queue.append(pieces)
+            self._run()
+
+    def wait_for(self, pause: Pause) -> None:
+        """Whoever makes what will be written waits for `pause`, until `waited`: keep the source waiting, too."""
+        self._pause = pause
+        self.blocked_since = self._seconds()
+        if self._valve is not None:
+            self._valve.close(SINK_FULL)
+
+    def waited(self) -> None:
+        """The pause is over, or of no importance any more."""
+        if self._pause is not None:
+            self._pause = None
+            self._run()
+
+    @property
+    def waits_for(self) -> str | None:
+        """In words, what it waits for, if that isn't its sink."""
+        return None if self._pause is None else self._pause.why
+
+    def _go_on(self) -> None:
+        if self._pause is not None and self._pause.over:
+            self.waited()
 
     def finish(self, data: bytes = b"") -> None:
         """Send `data` on; there is no more to come behind it."""
         self._finishing = True
         self.give_up_valve()
-        if data:
+        if data and not self._abandoned:
             self._queue.append(data)
         self._run()
 
     def abandon(self) -> None:
-        """Forget what is queued, leave valve and sink alone. `flushed` won't be called."""
+        """Forget what is queued and what may still come, leave valve and sink alone. `flushed` won't be called."""
+        # A source that is resumed by that may bring more before this returns.
+        self._abandoned = True
         self.flushed = self.broken = None
         self._finishing = True
         self._queue.clear()
+        self._pause = None
         self._at = 0
         self.blocked_since = None
         self.give_up_valve()
         self._let_go_of_sink()
 
+    def _break(self) -> None:
+        """Forget what is queued, and tell; what a slow sink has already goes on."""
+        broken, sink = self.broken, self._sink
+        slow = sink if sink is not None and sink.pending else None
+        self._sink = None if slow is not None else sink
+        self.abandon()
+        self._sink = slow
+        if broken is not None:
+            broken()
+
+    def give_up_waiting(self) -> None:
+        """What waits for something other than the sink won't come any more, nor what stands behind it."""
+        if self._pause is not None:
+            self._pause = None
+            self._queue.clear()
+            self._at = 0
+
     def sink_has_room(self) -> None:
         """Called by the sink when it was full and isn't any longer."""
         self._run()
+
+    def sink_moved(self) -> None:
+        """Called by a sink that keeps bytes for a time, when some of them have gone."""
+        if self.blocked_since is not None:
+            self.blocked_since = self._seconds()
 
     def _run(self) -> None:
         if self._running:
@@ -130,24 +185,26 @@ class Pump:
         try:
             moved = self._move()
         except Exception:
+            if corked is not None:
+                # What it gave before goes first: whoever is told may end the connection.
+                corked.uncork()
+                corked = None
             self._running = False
-            broken = self.broken
-            self.abandon()
-            if broken is not None:
-                broken()
+            self._break()
             return
         finally:
             if corked is not None:
                 corked.uncork()
             self._running = False
         sink, queue = self._sink, self._queue
-        if self._finishing and not queue:
+        ended = self._finishing and not queue and self._pause is None
+        if ended and (sink is None or not sink.pending):
             self.blocked_since = None
             self._let_go_of_sink()
             flushed, self.flushed = self.flushed, None
             if flushed is not None:
                 flushed()
-        elif queue or sink is None or sink.full:
+        elif ended or queue or sink is None or sink.full or self._pause is not None:
             if self.blocked_since is None or moved:
                 self.blocked_since = self._seconds()
             if self._valve is not None:
@@ -163,12 +220,14 @@ class Pump:
         if sink is not None and sink.gathers:
             size = MOST_GATHERED
         moved = False
-        while queue and sink is not None and not sink.full:
+        while queue and sink is not None and not sink.full and self._pause is None:
             data = queue[0]
             if type(data) is not bytes:
                 piece = next(data, None)  # type: ignore[arg-type]
                 if piece is None:
                     queue.popleft()
+                elif type(piece) is not bytes:
+                    self._wait(piece)  # type: ignore[arg-type]
                 elif piece:
                     queue.appendleft(piece)
                 continue
@@ -191,6 +250,11 @@ class Pump:
             self._at = at
         return moved
 
+    def _wait(self, pause: Pause) -> None:
+        if not pause.over:
+            self._pause = pause
+            pause.then(self._go_on)
+
     def take_valve(self, valve: Valve) -> None:
         """What is written from now on comes from the source of `valve`."""
         self.give_up_valve()
@@ -206,5 +270,5 @@ class Pump:
 
     def _let_go_of_sink(self) -> None:
         if self._sink is not None and self._sink.pump is self:
-            self._sink.pump = None
+            self._sink.let_go()
         self._sink = None

@@ -32,6 +32,7 @@ class Writer(Protocol):
     """Who writes to a sink, and is told when there is room again."""
 
     def sink_has_room(self) -> None: ...
+    def sink_moved(self) -> None: ...
 
 
 def _nothing() -> None:
@@ -47,6 +48,8 @@ class Sink:
         self.full = False
         self.sent = 0
         self.pump: Writer | None = None
+        # Something that was written here is neither the transport's yet nor gone: never so of a connection's own sink.
+        self.pending = False
         self._corked = False
         self._gathered: list[bytes | memoryview] = []
         self._gathered_size = 0
@@ -129,6 +132,10 @@ class Sink:
     def stopProducing(self) -> None:
         # The connection is gone. Its protocol hears of that by connectionLost.
         self.full = True
+
+    def let_go(self) -> None:
+        """The pump is done with it."""
+        self.pump = None
 
     def release(self) -> None:
         """Give the transport up. Without this a `loseConnection` would wait for its producer for ever."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+from streamproxy.wire.headers import NO_HEADERS, Headers
 from streamproxy.wire.message import CHUNK_END, BodyEvent, Chunk, ChunkEnd, End
 
 # A body is given back a little at a time, for another whole of it would be as much memory again.
@@ -48,6 +49,26 @@ class Spool:
             self._in_chunk = False
         else:
             self._end = event  # type: ignore[assignment]
+
+    @property
+    def content(self) -> bytes:
+        """The bytes that are kept."""
+        return bytes(self._content)
+
+    @property
+    def trailers(self) -> Headers:
+        """What came behind the content."""
+        return NO_HEADERS if self._end is None else self._end.trailers
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        self._end = End(trailers)
+
+    def replace(self, content: bytes) -> None:
+        """Keep `content` instead, in one chunk if there were any, whatever the limit."""
+        self._content = bytearray(content)
+        if self._sizes:
+            self._sizes = array("Q", [len(content)] if content else [])
 
     def events(self) -> Iterator[BodyEvent]:
         """What was kept: the same chunks, their bytes in parts of `PART`. A chunk that was still open isn't ended."""

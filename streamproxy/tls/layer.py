@@ -261,6 +261,9 @@ class Tls(Protocol):
             self._producer_paused = True
             self._producer.pauseProducing()
 
+    def sink_moved(self) -> None:
+        pass
+
     def sink_has_room(self) -> None:
         """All that was written has left."""
         if self._producer_paused:

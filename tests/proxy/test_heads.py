@@ -28,11 +28,11 @@ def request(
         "host": b"a.example",
         "edits": (),
         "changed": False,
-        "plain_answer_wanted": False,
+        "readable": False,
+        "whole": False,
         "continued": False,
         "length": None,
         "via": b"proxy",
-        "size": 4096,
     }
     data, writer = heads.forward_request(head, parse_absolute(target, method), **{**given, **more})
     start, *lines = data.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -50,7 +50,6 @@ def response(fields: bytes = b"", framing: Framing = FIVE, status: int = 200, **
         "client_version": (1, 1),
         "close": False,
         "via": b"proxy",
-        "size": 4096,
     }
     data, kind, writer = heads.forward_response(head, **{**given, **more})
     start, *lines = data.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -178,12 +177,26 @@ class RequestTests(SynchronousTestCase):
         ):
             self.assertEqual(request(fields % given, method=method)[0][1], b"Max-Forwards: " + goes_on)
 
-    def test_a_plain_answer_is_asked_for_where_it_is_wanted(self):
-        fields = b"Host: a.example\nRange: bytes=1-\nX: 1\nIf-Range: a\nAccept-Encoding: gzip\naccept-encoding: br"
-        self.assertEqual(
-            request(fields, plain_answer_wanted=True)[0],
-            [b"Host: a.example", b"X: 1", b"Accept-Encoding: identity", VIA],
+    def test_an_answer_that_will_be_read_is_asked_for_whole_and_in_codings_that_can_be_undone(self):
+        fields = (
+            b"Host: a.example\nRange: bytes=1-\nX: 1\nIf-Range: a\nAccept-Encoding: gzip, dcz\naccept-encoding: br, *"
         )
+        self.assertEqual(
+            request(fields, readable=True, whole=True)[0],
+            [b"Host: a.example", b"X: 1", b"Accept-Encoding: gzip, br", VIA],
+        )
+        self.assertEqual(
+            request(b"Host: a.example", readable=True, whole=True)[0],
+            [b"Host: a.example", b"Accept-Encoding: identity", VIA],
+        )
+
+    def test_an_answer_that_may_be_read_may_be_a_part(self):
+        fields = b"Host: a.example\nRange: bytes=1-\nAccept-Encoding: dcz, zstd;q=0.5"
+        self.assertEqual(
+            request(fields, readable=True)[0],
+            [b"Host: a.example", b"Range: bytes=1-", b"Accept-Encoding: zstd;q=0.5", VIA],
+        )
+        self.assertEqual(request(b"Host: a.example", readable=True)[0], [b"Host: a.example", VIA])
 
     def test_edits_come_last_but_for_what_is_the_connections(self):
         edits = [

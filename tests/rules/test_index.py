@@ -16,7 +16,7 @@ from streamproxy.rules.index import Heads, PatternIndex, Sharing, keys_of
 from streamproxy.rules.match import Pattern, path_pattern, regex, wildcard
 from streamproxy.rules.rule import Rule
 from streamproxy.rules.ruleset import RuleSet
-from streamproxy.rules.verdict import Answer, RequestVerdict
+from streamproxy.rules.verdict import NO_WORK, Answer, RequestVerdict
 from streamproxy.wire.message import Origin, RequestHead, Target
 from tests.rules.asking import request, response, rule_set, target
 
@@ -40,8 +40,8 @@ class EveryRule:
         matched = tuple(rule for rule in holding if not rule.response.is_idle and rule.may_match_response(head.headers))
         if applied:
             return self.set._applied(head, asked, applied, matched)
-        plain = any(rule.response.replacements for rule in matched)
-        return RequestVerdict((), matched, target, False, None, (), (), self.set._way(head, None), plain)
+        plain = any(rule.response.work.changes for rule in matched)
+        return RequestVerdict((), matched, target, False, None, (), NO_WORK, self.set._way(head, None, None), plain)
 
     def on_connect(self, head: RequestHead, origin: Origin, opaque: bool) -> tuple[str, Answer] | None:
         for rule in self.of(origin):

@@ -107,12 +107,12 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(ask(set_).edits, ())
         self.assertEqual(ask(set_).matched, ())
 
-    def test_a_plain_answer_is_wanted_where_a_rule_may_read_it(self) -> None:
+    def test_a_readable_answer_is_wanted_where_a_rule_may_read_it(self) -> None:
         replace = "response: {replace: [{find: a, with: b}]}"
-        self.assertTrue(ask(rules(f"  - {{{replace}}}")).plain_answer_wanted)
-        self.assertTrue(ask(rules(f"  - {{match: {{content_type: a/b}}, {replace}}}")).plain_answer_wanted)
-        self.assertFalse(ask(rules(f"  - {{match: {{path: /x}}, {replace}}}")).plain_answer_wanted)
-        self.assertFalse(ask(rules("  - {response: {stream: true}}")).plain_answer_wanted)
+        self.assertTrue(ask(rules(f"  - {{{replace}}}")).readable_answer_wanted)
+        self.assertTrue(ask(rules(f"  - {{match: {{content_type: a/b}}, {replace}}}")).readable_answer_wanted)
+        self.assertFalse(ask(rules(f"  - {{match: {{path: /x}}, {replace}}}")).readable_answer_wanted)
+        self.assertFalse(ask(rules("  - {response: {stream: true}}")).readable_answer_wanted)
 
     def test_a_response_that_a_rule_can_t_read_is_refused_in_words(self) -> None:
         set_ = rules("  - {name: x, response: {replace: [{find: a, with: b}]}}")
@@ -137,7 +137,7 @@ class ResponseTests(SynchronousTestCase):
             verdict = both(set_, answer=response(206, coded, framing))
             self.assertIsNone(verdict.refused)
             # With no body at all it may stand for one (HEAD, 304), and its fields are those of the changed one.
-            self.assertEqual(bool(verdict.replacements), framing.kind is Kind.NONE)
+            self.assertEqual(bool(verdict.work.replacements), framing.kind is Kind.NONE)
         self.assertIsNone(both(rules("  - {response: {stream: true}}"), answer=response(206, coded)).refused)
 
     def test_a_word_on_streaming_and_edits_are_for_the_response(self) -> None:
@@ -145,4 +145,4 @@ class ResponseTests(SynchronousTestCase):
         verdict = both(set_)
         self.assertEqual((verdict.way.how, verdict.way.why), (How.HELD, "rule x"))
         self.assertEqual(verdict.edits, (HeaderEdits(remove=(b"server",)),))
-        self.assertEqual(verdict.replacements, (Replacement(b"a", b"b", "x"),))
+        self.assertEqual(verdict.work.replacements, (Replacement(b"a", b"b", "x"),))

@@ -57,20 +57,37 @@ class RuleErrorTests(SynchronousTestCase):
             ]
         )
 
-    def test_what_isn_t_built_yet(self) -> None:
-        for key, value in (
-            ("events", "m:f"),
-            ("lines", "m:f"),
-            ("transform", "m:F"),
-            ("pace", "{rate: 64k}"),
-            ("fault", "{after: 1k, action: reset}"),
-            ("capture", "true"),
-        ):
-            words = f"{key}: '{key}' is known, but isn't built yet; leave it out"
-            self.check([(f"request: {{^{key}: {value}}}", f".request.{words}")])
-            self.check([(f"response: {{^{key}: {value}}}", f".response.{words}")])
-        replace = "request: {replace: [{^regex: a, with: b}]}"
-        self.check([(replace, ".request.replace[0].regex: 'regex' is known, but isn't built yet; leave it out")])
+    def test_work_on_bodies(self) -> None:
+        function = "expected the name of a function, such as mymodule:on_event, got"
+        after = "expected a size such as 100k, {chunks: 3} or {events: 3}, got"
+        table = [
+            ("events: ^f", f"events: {function} 'f'"),
+            ("lines: ^'m:'", f"lines: {function} 'm:'"),
+            ("transform: ^'m:f x'", f"transform: {function} 'm:f x'"),
+            ("transform: ^[m:f]", "transform: expected text, got a list"),
+            ("pace: {rate: ^0}", "pace.rate: expected a size of 1 at the least, such as 64k, got 0"),
+            ("pace: {delay: ^0}", "pace.delay: expected a number of seconds above 0, got 0"),
+            ("fault: {action: ^close}", "fault.action: expected reset, cut, stall or corrupt, got 'close'"),
+            ("fault: {after: ^{bytes: 3}}", f"fault.after: {after} a mapping"),
+            ("fault: {after: ^{chunks: 3, events: 3}}", f"fault.after: {after} a mapping"),
+            ("fault: {after: ^x}", "fault.after: expected a size, such as 64k, got 'x'"),
+            ("fault: {probability: ^2}", "fault.probability: expected a number from 0 to 1, got 2"),
+            ("fault: {every: ^0}", "fault.every: expected a whole number from 1 to 1099511627776, got 0"),
+            ("capture: {to: ^disk}", "capture.to: expected flow or files, got 'disk'"),
+            ("hold_back: ^0", "hold_back: expected a size from 1 to 64m, such as 64k, got 0"),
+            ("hold_time: ^0", "hold_time: expected a number of seconds above 0, got 0"),
+            ("on_overrun: ^ignore", "on_overrun: expected abort or release, got 'ignore'"),
+            (
+                "replace: [{regex: ^'', with: b}]",
+                "replace[0].regex: expected a regular expression of 1 to 4096 bytes, got ''",
+            ),
+            (
+                "hold_back: 3, replace: [{find: ^abcd, with: b}]",
+                "replace[0].find: expected text no longer than hold_back, 3 bytes, got 'abcd'",
+            ),
+        ]
+        for side in ("request", "response"):
+            self.check([(f"{side}: {{{text}}}", f".{side}.{words}") for text, words in table])
 
     def test_header_rules(self) -> None:
         framing = "it says where the message ends, which the proxy works out"

@@ -7,7 +7,7 @@ import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.rules.verdict import HeaderEdits, How, Replacement
+from streamproxy.rules.verdict import NO_WORK, HeaderEdits, How, Replacement
 from streamproxy.wire.message import (
     NO_BODY,
     Framing,
@@ -23,13 +23,13 @@ class NoRuleTests(SynchronousTestCase):
         verdict = ask(rules("  []"), "http://h.example/a?b", request("POST"))
         self.assertEqual(verdict.target, target("http://h.example/a?b"))
         self.assertEqual(verdict[:2], ((), ()))
-        self.assertEqual((verdict.answer, verdict.edits, verdict.replacements), (None, (), ()))
-        self.assertFalse(verdict.redirected or verdict.plain_answer_wanted)
+        self.assertEqual((verdict.answer, verdict.edits, verdict.work.replacements), (None, (), ()))
+        self.assertFalse(verdict.redirected or verdict.readable_answer_wanted)
         self.assertIs(verdict.way.how, How.STREAMED)
 
     def test_a_response_that_no_rule_speaks_of_still_has_its_way(self) -> None:
         verdict = both(rules("  []", hold_always=True))
-        self.assertEqual(verdict[:3], ((), (), ()))
+        self.assertEqual(verdict[:3], ((), (), NO_WORK))
         self.assertEqual((verdict.way.how, verdict.refused), (How.HELD, None))
 
     def test_a_rule_for_another_host_says_nothing(self) -> None:
@@ -184,13 +184,13 @@ class EditTests(SynchronousTestCase):
                 HeaderEdits(set=((b"Host", b"v"),)),
             ),
         )
-        self.assertEqual(verdict.replacements, (Replacement(b"a", b"b", "y"), Replacement(b"c", b"", "x")))
+        self.assertEqual(verdict.work.replacements, (Replacement(b"a", b"b", "y"), Replacement(b"c", b"", "x")))
 
     def test_a_request_without_a_body_has_nothing_to_replace(self) -> None:
         set_ = rules("  - {request: {replace: [{find: a, with: b}], stream: true}}")
         for framing in (NO_BODY, Framing(Kind.LENGTH, 0)):
             verdict = ask(set_, head=request("POST", framing=framing))
-            self.assertEqual((verdict.rules, verdict.replacements, verdict.way.how), ((), (), How.NONE))
+            self.assertEqual((verdict.rules, verdict.work.replacements, verdict.way.how), ((), (), How.NONE))
 
     def test_the_first_word_on_streaming_decides(self) -> None:
         set_ = rules(

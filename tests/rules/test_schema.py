@@ -45,11 +45,10 @@ class DefaultTests(SynchronousTestCase):
         text = """
             admin: tcp:8081:interface=127.0.0.1
             stream_websockets: false
-            limits: {websocket_message: 16m, capture: 64k, memory: 256m}
+            limits: {websocket_message: 16m, memory: 256m}
             timeouts: {drain: 30.0}
             access: {allow: [], htpasswd: null}
-            scripts: []
-            rules: [{block: 403, response: {events: null, pace: null}}]
+            rules: [{block: 403}]
             listen: [{endpoint: "tcp:1", mode: forward, to: null}]
         """
         self.assertEqual(len(read(text).rules), 1)
@@ -120,7 +119,6 @@ class ErrorTests(SynchronousTestCase):
             ("timeouts: {drain: 3}", [f"1:12: timeouts.drain: 'drain' {unbuilt}"]),
             ("access: {allow: [x]}", [f"1:10: access.allow: 'allow' {unbuilt}"]),
             ("access: {htpasswd: x}", [f"1:10: access.htpasswd: 'htpasswd' {unbuilt}"]),
-            ("scripts: [x.py]", [f"1:1: scripts: 'scripts' {unbuilt}"]),
             ("hold: never", ["1:7: hold: expected needed or always, got 'never'"]),
             ("write_size: 4097", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 4097"]),
             ("write_size: 15", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 15"]),

@@ -85,3 +85,80 @@ class SpoolTests(SynchronousTestCase):
             spool.add(event)
         writer = ChunksKept()
         self.assertEqual(writer.encode(spool.events()) + writer.encode(events[at:]), writer.encode(events))
+
+
+class ChangedSpoolTests(SynchronousTestCase):
+    """What a body is when somebody has changed it while it was held."""
+
+    def spool(self, *events):
+        spool = Spool(100)
+        for event in events:
+            spool.add(event)
+        return spool
+
+    def test_its_content_is_all_its_bytes(self):
+        spool = self.spool(Chunk(2), b"a", b"b", CHUNK_END, Chunk(1), b"c", CHUNK_END, END)
+        self.assertEqual((spool.content, type(spool.content)), (b"abc", bytes))
+        self.assertEqual(Spool(100).content, b"")
+
+    def test_bytes_that_come_later_do_not_change_a_content_that_was_taken(self):
+        spool = self.spool(b"ab")
+        content = spool.content
+        spool.add(b"c")
+        self.assertEqual((content, spool.content), (b"ab", b"abc"))
+
+    def test_another_content_goes_in_its_place(self):
+        spool = self.spool(b"abc", END)
+        spool.replace(b"longer than before")
+        self.assertEqual((kept(spool), len(spool)), ([b"longer than before", END], 18))
+
+    def test_another_content_is_one_chunk_where_there_were_any(self):
+        end = End(Headers([(b"X", b"1")]))
+        spool = self.spool(Chunk(1), b"a", CHUNK_END, Chunk(1), b"b", CHUNK_END, end)
+        spool.replace(b"xyz")
+        self.assertEqual(kept(spool), [Chunk(3), b"xyz", CHUNK_END, end])
+
+    def test_no_content_is_no_chunk(self):
+        spool = self.spool(Chunk(1), b"a", CHUNK_END, END)
+        spool.replace(b"")
+        self.assertEqual((kept(spool), len(spool)), ([END], 0))
+
+    def test_another_content_may_be_larger_than_what_is_held(self):
+        spool = self.spool(Chunk(1), b"a", CHUNK_END, END)
+        spool.replace(bytes(1000))
+        self.assertEqual(ChunksKept().encode(spool.events()), b"3e8\r\n" + bytes(1000) + b"\r\n0\r\n\r\n")
+
+    def test_the_last_of_several_counts(self):
+        spool = self.spool(Chunk(1), b"a", CHUNK_END, END)
+        for content in (b"one", b"", b"last"):
+            spool.replace(content)
+        self.assertEqual(b"".join(event for event in kept(spool) if type(event) is bytes), b"last")
+
+    def test_its_trailers_are_those_of_its_end(self):
+        trailers = Headers([(b"X", b"1")])
+        self.assertEqual(list(self.spool(b"a", End(trailers)).trailers), list(trailers))
+        self.assertEqual(len(self.spool(b"a").trailers), 0)
+
+    def test_other_trailers_stand_behind_the_same_content(self):
+        spool = self.spool(Chunk(1), b"a", CHUNK_END, END)
+        trailers = Headers([(b"X", b"1")])
+        spool.trailers = trailers
+        self.assertEqual(kept(spool), [Chunk(1), b"a", CHUNK_END, End(trailers)])
+
+    @settings(derandomize=True, deadline=None, database=None)
+    @given(st.lists(st.binary(min_size=1, max_size=9), max_size=9), st.binary(max_size=40), st.booleans())
+    def test_what_is_written_of_it_says_what_was_put_in(self, chunks, content, in_chunks):
+        spool = Spool(1000)
+        for data in chunks:
+            for event in (Chunk(len(data)), data, CHUNK_END) if in_chunks else (data,):
+                spool.add(event)
+        spool.add(END)
+        self.assertEqual(spool.content, b"".join(chunks))
+        spool.replace(content)
+        self.assertEqual((spool.content, len(spool)), (content, len(content)))
+        written = kept(spool)
+        self.assertEqual(b"".join(event for event in written if type(event) is bytes), content)
+        marks = [event.size for event in written if type(event) is Chunk]
+        self.assertEqual(
+            marks if in_chunks and chunks else [], [len(content)] if in_chunks and chunks and content else []
+        )
