@@ -113,10 +113,10 @@ class BadConfigurationTests(CommandLineCase):
         self.assertRegex(ran.err, r"\Arules\.yaml:2:1: [^\n]*hold[^\n]*\n\Z")
 
     def test_a_capability_that_is_not_built_yet(self) -> None:
-        self.config.write_text("limits: {memory: 1m}\nscripts: [a.py]\n")
+        self.config.write_text("limits: {memory: 1m}\nadmin: tcp:1\n")
         self.assert_refused(
             "rules.yaml:1:10: limits.memory: 'memory' is known, but isn't built yet; leave it out",
-            "rules.yaml:2:1: scripts: 'scripts' is known, but isn't built yet; leave it out",
+            "rules.yaml:2:1: admin: 'admin' is known, but isn't built yet; leave it out",
         )
 
     def test_a_capability_that_is_not_built_yet_may_stand_at_its_default(self) -> None:
