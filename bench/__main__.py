@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from bench import case_bulk, case_events, case_growth, case_memory, case_rate, case_secure, case_start
+from bench import case_bulk, case_events, case_filters, case_growth, case_memory, case_rate, case_secure, case_start
 from bench.case_dribble import dribble
 from bench.case_hash import hashes
 from bench.case_idle import idle
@@ -29,6 +29,7 @@ COMPARED: dict[str, Case] = {
     **case_rate.CASES,
     **case_secure.COMPARED,
     **case_bulk.CASES,
+    **case_filters.COMPARED,
     **case_events.CASES,
     "idle": idle,
     **case_memory.CASES,
@@ -44,6 +45,8 @@ ALONE: dict[str, Case] = {
     "streams": streams,
     "neighbours": neighbours,
     **case_secure.ALONE,
+    **case_filters.ALONE,
+    **case_events.CODED,
 }
 CASES = COMPARED | ALONE
 # No case may take longer, in seconds.

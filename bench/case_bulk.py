@@ -24,9 +24,9 @@ from bench.bodies import write_sparse
 from bench.case_rate import TICK
 from bench.case_secure import look
 from bench.compare import in_turns, tell
-from bench.connection import Connection, WrongAnswer, check, get
+from bench.connection import Connection, WrongAnswer, check
 from bench.figures import Report
-from bench.parts import MARKED, Part, Parts, pinned, program
+from bench.parts import Part, Parts, pinned, program
 from bench.proxies import HAPROXY, OURS, PLAIN, SQUID, STRAIGHT, STREAMED, start_proxies
 from bench.secure import SecureConnection, straight, through
 from bench.sink import Taker
@@ -36,21 +36,11 @@ ROUNDS = 5
 # No transfer may take longer, in seconds.
 MOST = 120
 STREAMING = (STRAIGHT, OURS, STREAMED, SQUID, HAPROXY)
-# What mitmdump is given for a script: a stream function, as its own documentation shows one.
-REPLACES = """
-def replaced(data):
-    return data.replace(b"mark-to-replace", b"another-wording")
-
-
-def responseheaders(flow):
-    flow.response.stream = replaced
-"""
 EDIT_RULE = 'rules: [{name: edited, response: {headers: {set: {X-Proxy: "on"}}}}]\n'
-REPLACE_RULE = "rules: [{name: replaced, response: {replace: [{find: mark-to-replace, with: another-wording}]}}]\n"
 
 
 class Moved(NamedTuple):
-    """How fast 1 GiB went, in MB/s, and how many seconds the proxy was on its core for it."""
+    """How fast a body went, in MB/s, and how many seconds the proxy was on its core for it."""
 
     rate: float
     busy: float
@@ -77,9 +67,9 @@ class Bulk:
 
 
 class Ways:
-    """How curl moves the bodies of a case by each way."""
+    """How curl moves the bodies of a case by each way. `sha256` is of the body, where it isn't the sparse one."""
 
-    def __init__(self, bulk: Bulk, parts: Parts, origin: Part) -> None:
+    def __init__(self, bulk: Bulk, parts: Parts, origin: Part, sha256: str = "") -> None:
         self._bulk = bulk
         self._origin = origin
         self._curl = [*pinned(), program("curl", "curl")]
@@ -87,14 +77,18 @@ class Ways:
         self._file = parts.new_folder("sent") / "large"
         write_sparse(self._file, SIZE)
         self._each = HELD if bulk.path == "/held" else SIZE
+        self._sha256 = sha256 or self._hash()
+
+    def _hash(self) -> str:
+        """The SHA-256 of all that moves in a round."""
         found = hashlib.sha256()
         with self._file.open("rb") as file:
-            for _ in range(bulk.count):
+            for _ in range(self._bulk.count):
                 # A held body has the bytes of the large one's beginning.
                 file.seek(0)
                 for _ in range(0, self._each, HELD):
                     found.update(file.read(HELD))
-        self._sha256 = found.hexdigest()
+        return found.hexdigest()
 
     def _command(self, part: Part, path: str) -> list[str | Path]:
         """curl as it is called to move a body through `part`."""
@@ -186,10 +180,11 @@ def _reading(command: Sequence[str | Path]) -> Iterator[Iterator[bytes]]:
             process.kill()
 
 
-def moves(bulk: Bulk, parts: Parts, report: Report) -> None:
-    """Measure one case."""
+def moves(bulk: Bulk, parts: Parts, report: Report, origin: Part | None = None, sha256: str = "") -> None:
+    """Measure one case. `origin`: another than the case would start, with the SHA-256 of its body."""
     program("curl", "curl")
-    origin = parts.sink() if bulk.up else parts.nginx()
+    if origin is None:
+        origin = parts.sink() if bulk.up else parts.nginx()
     proxies = start_proxies(parts, report, bulk.names, origin, secure=bulk.secure, **(bulk.told or {}))
     for name, part in proxies.items():
         if name == STRAIGHT:
@@ -201,7 +196,7 @@ def moves(bulk: Bulk, parts: Parts, report: Report) -> None:
             look(through(part, origin), report, name, origin.secure_url("/small"))
         if bulk.look is not None:
             bulk.look(part, origin)
-    ways = Ways(bulk, parts, origin)
+    ways = Ways(bulk, parts, origin, sha256)
     for name, part in list(proxies.items()):
         report.progress(f"checking the hash: {name}")
         try:
@@ -216,10 +211,17 @@ def moves(bulk: Bulk, parts: Parts, report: Report) -> None:
     report.say(f"the hashes are right; {rounds} rounds of 1 GiB each way")
     seen = in_turns(report, rounds, {name: partial(ways.move, part) for name, part in proxies.items()})
     words = f"{bulk.count} bodies of {HELD >> 20} MiB" if bulk.count > 1 else "1 GiB"
+    tell_moved(report, words, seen, SIZE, bulk.goals)
+
+
+def tell_moved(
+    report: Report, words: str, seen: Mapping[str, Sequence[Moved]], size: int, goals: Mapping[str, float] | None
+) -> None:
+    """Report how fast `size` bytes went by each way, and what that cost on the proxy's core."""
     rates = {name: [one.rate for one in each] for name, each in seen.items()}
     # For each second on its core, in MB.
-    by_core = {name: [SIZE / 1e6 / one.busy for one in each] for name, each in seen.items()}
-    tell(report, words, rates, "MB/s", goals=bulk.goals, by_core=by_core)
+    by_core = {name: [size / 1e6 / one.busy for one in each] for name, each in seen.items()}
+    tell(report, words, rates, "MB/s", goals=goals, by_core=by_core)
     for name, each in seen.items():
         if name != STRAIGHT:
             report.figure(f"{words}: {name}, seconds on its core", statistics.median(one.busy for one in each), "s")
@@ -232,21 +234,6 @@ def is_edited(part: Part, origin: Part) -> None:
     head = connection.answer()
     check(head.status == 200 and head.fields.get("x-proxy") == "on", f"{part.name} doesn't edit: {head}")
     connection.close()
-
-
-def is_replaced(part: Part, origin: Part) -> None:
-    """The proxy replaces what it finds."""
-    body = get(Connection.to(part.port), origin.url("/marked"))
-    check(body == MARKED.replace(b"mark-to-replace", b"another-wording"), f"{part.name} doesn't replace: {body!r}")
-
-
-def replacing(parts: Parts, report: Report) -> None:
-    """The script that mitmdump needs for it is a file."""
-    script = parts.new_folder("script") / "replaces.py"
-    script.write_text(REPLACES)
-    # It says itself what streams.
-    told = {"rules": REPLACE_RULE, "mitmdump": ("-s", str(script))}
-    moves(Bulk(names=(STRAIGHT, OURS, PLAIN), told=told, look=is_replaced, in_chunks=True), parts, report)
 
 
 EDITED = {
@@ -269,7 +256,4 @@ KINDS = {
     "bulk-held": Bulk(names=(STRAIGHT, OURS, PLAIN), path="/held", count=SIZE // HELD, told=HOLDS),
     "bulk-edit": Bulk(told=EDITED, look=is_edited),
 }
-CASES: dict[str, Callable[[Parts, Report], None]] = {
-    **{name: partial(moves, kind) for name, kind in KINDS.items()},
-    "bulk-replace": replacing,
-}
+CASES: dict[str, Callable[[Parts, Report], None]] = {name: partial(moves, kind) for name, kind in KINDS.items()}

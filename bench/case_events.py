@@ -1,4 +1,5 @@
-"""Server-sent events: how soon a stream begins and how late each event comes, at 1, 50 and 500 streams."""
+"""Server-sent events: how soon a stream begins and how late each event comes, at 1, 50 and 500 streams; and how late
+they come where each is decoded, changed by a function, and coded anew."""
 
 from __future__ import annotations
 
@@ -29,6 +30,13 @@ MOST_BUSY = 0.5
 GOALS = {STREAMED: 0.25, SQUID: 1}
 SHARES = {"delay": ("p50", "p99", "max"), "first_byte": ("p50", "p99"), "first_event": ("p50", "p99")}
 WORDS = {"delay": "delay", "first_byte": "time to first byte", "first_event": "time to first event"}
+# Of coded streams: their number, the events a second on each, and the most that may be added at p99, in milliseconds.
+CODINGS = ("gzip", "br", "zstd")
+CODED_STREAMS, CODED_EACH_SECOND, CODED_MOST = 50, 20, 5
+CHANGES = """
+def on_event(event):
+    event.data = event.data.upper()
+"""
 # haproxy waits up to 200 ms for more to write at a time, unless it is told not to.
 NO_DELAY = "option http-no-delay"
 
@@ -46,12 +54,15 @@ class Heard(NamedTuple):
     proxy_busy: float
 
 
-def listen(report: Report, proxy: Part, origin: Part, streams: int, gap: float, seconds: float) -> Heard:
-    """One round of `seconds` by `proxy`, with `streams` streams of an event each `gap` seconds."""
+def listen(report: Report, proxy: Part, origin: Part, streams: int, gap: float, seconds: float, *coded: str) -> Heard:
+    """One round of `seconds` by `proxy`, with `streams` streams of an event each `gap` seconds.
+
+    `coded` is a coding, and "changed" where the proxy changes the events.
+    """
     # So that the small figures of the beginning are of streams that don't stand in each other's way.
     apart = min(0.01, 2 / streams)
     count = round((seconds + WARM + streams * apart) / gap)
-    asked = (proxy.port, origin.port, streams, gap, count, apart)
+    asked = (proxy.port, origin.port, streams, gap, count, apart, *coded)
     command = [*pinned(), sys.executable, "-m", "bench.event_load", *map(str, asked)]
     parts = [origin, proxy]
     busy, began = [each.processor_seconds() for each in parts], time.monotonic()
@@ -109,6 +120,34 @@ def events(streams: int, each_second: int, parts: Parts, report: Report) -> None
         held(parts, report, origin, each_second)
 
 
+def coded_events(coding: str, parts: Parts, report: Report) -> None:
+    """Event streams that come coded, each event of which a function changes; beside the same without a proxy."""
+    origin = parts.start_module("event_origin")
+    origin.port = int(origin.printed(r"^plain ([0-9]+)$"))
+    script = parts.new_folder("script") / "changes.py"
+    script.write_text(CHANGES)
+    rules = f'rules: [{{name: changed, response: {{events: "{script}:on_event"}}}}]\n'
+    proxies = start_proxies(parts, report, (STRAIGHT, OURS), origin, rules=rules)
+    seconds, gap = report.seconds_of(SECONDS), 1 / CODED_EACH_SECOND
+    rounds = report.rounds_of(ROUNDS)
+    words = f"{CODED_STREAMS} streams as {coding}, {CODED_EACH_SECOND} events a second on each"
+    report.say(f"{words}: {rounds} rounds of {seconds} s")
+    ways = {
+        name: partial(listen, report, proxy, origin, CODED_STREAMS, gap, seconds, coding, *changed)
+        for (name, proxy), changed in zip(proxies.items(), ((), ("changed",)), strict=True)
+    }
+    seen = in_turns(report, rounds, ways)
+    for share in SHARES["delay"]:
+        values = {name: [each.delay[share] for each in found] for name, found in seen.items()}
+        figures(report, f"delay until it is decoded, {share}", values)
+        added = [ours - none for ours, none in zip(values[OURS], values[STRAIGHT], strict=True)]
+        words, middle = f"delay added, {share}", statistics.median(added)
+        goal = CODED_MOST if share == "p99" else None
+        report.keep(words, "ms", {OURS: added})
+        report.figure(f"{words}: {OURS}", middle, "ms", at_most=goal, spread=(min(added), max(added)))
+    tell_loads(report, seen)
+
+
 def tell_loads(report: Report, seen: dict[str, list[Heard]]) -> None:
     """How busy all were, and how late the origin was: no figure of a proxy, but what says whether the others hold."""
     for name, found in seen.items():
@@ -148,4 +187,7 @@ def figures(report: Report, words: str, seen: Mapping[str, Sequence[float]]) -> 
 
 CASES: dict[str, Callable[[Parts, Report], None]] = {
     f"events-{streams}": partial(events, streams, each_second) for streams, each_second in STREAMS.items()
+}
+CODED: dict[str, Callable[[Parts, Report], None]] = {
+    f"coded-events-{coding}": partial(coded_events, coding) for coding in CODINGS
 }

@@ -1,9 +1,10 @@
-"""The clients of event streams: `python -m bench.event_load PORT ORIGIN STREAMS GAP COUNT APART`.
+"""The clients of event streams: `python -m bench.event_load PORT ORIGIN STREAMS GAP COUNT APART [CODING [changed]]`.
 
 PORT is the proxy's, or the origin's own, and ORIGIN that of `event_origin.py`. Each of STREAMS clients makes one
 small request; then, APART seconds after each other, they ask on the same connections for COUNT events, GAP seconds
 apart. All is one thread and epoll. The time of arrival is taken as soon as epoll returns; what came while it was
-reading others gets a time of its own.
+reading others gets a time of its own. With a CODING it is taken when the event has been decoded, and `changed` events
+are what comes.
 
 Every stream is checked to its end: its head, the framing, and each event's number and content; one that is lost,
 doubled or out of order fails it all. Delays count from half a second after the last stream has its first event until
@@ -18,6 +19,11 @@ import select
 import socket
 import sys
 import time
+import zlib
+from typing import Any
+
+import brotli  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import zstandard
 
 from bench.connection import Connection, WrongAnswer, check, get
 from bench.event_origin import SIZE, read_event
@@ -30,10 +36,34 @@ MOST_SILENCE = 30
 WARM = 500_000_000
 
 
+class Decoder:
+    """Undoes a coding as it comes; "" changes nothing."""
+
+    def __init__(self, coding: str) -> None:
+        self._coder: Any = None
+        if coding == "gzip":
+            self._coder = zlib.decompressobj(wbits=31)
+        elif coding == "br":
+            self._coder = brotli.Decompressor()
+        elif coding == "zstd":
+            self._coder = zstandard.ZstdDecompressor().decompressobj()
+        self.decode: Any = bytes
+        if self._coder is not None:
+            self.decode = self._coder.process if coding == "br" else self._coder.decompress
+
+    @property
+    def ended(self) -> bool:
+        """Whether the coding's own end is there."""
+        if self._coder is None:
+            return True
+        found: bool = self._coder.is_finished() if hasattr(self._coder, "is_finished") else self._coder.eof
+        return found
+
+
 class Stream:
     """One client. All times are in nanoseconds."""
 
-    def __init__(self, port: int, origin: int) -> None:
+    def __init__(self, port: int, origin: int, coding: str, changed: bool) -> None:
         self._connection = Connection.to(port)
         get(self._connection, f"http://127.0.0.1:{origin}/small", 600)
         self.sock = self._connection.sock
@@ -47,6 +77,9 @@ class Stream:
         self._wire = b""
         self._left = 0
         self._content = b""
+        self._coding = coding
+        self._decoder = Decoder(coding)
+        self._changed = changed
 
     def ask(self, request: bytes) -> None:
         self.asked_at = time.monotonic_ns()
@@ -65,8 +98,12 @@ class Stream:
                 return
             check(head.startswith(b"HTTP/1.1 200 "), f"a wrong answer: {head!r}")
             check(b"\r\ntransfer-encoding: chunked" in head.lower(), f"it isn't in chunks: {head!r}")
+            coded = f"\r\ncontent-encoding: {self._coding}".encode() in head.lower()
+            check(coded or not self._coding, f"it isn't coded: {head!r}")
             self._has_head, self._wire = True, rest
         self._read_chunks()
+        if self._coding:
+            now = time.monotonic_ns()
         while len(self._content) >= SIZE:
             event, self._content = self._content[:SIZE], self._content[SIZE:]
             self._keep(event, now)
@@ -82,19 +119,20 @@ class Stream:
                 if not size:
                     # Its line is left where it is until all of the end is there.
                     self.ended = wire[end + 2 :] == b"\r\n"
+                    check(self._decoder.ended or not self.ended, "the body ends in the middle of its coding")
                     check(self.ended or len(wire) - end < 4, f"trailers that nobody sent: {wire[at:]!r}")
                     break
                 at, self._left = end + 2, size + 2
             part = wire[at : at + self._left]
             at += len(part)
-            self._content += part[: max(0, self._left - 2)]
+            self._content += self._decoder.decode(part[: max(0, self._left - 2)])
             self._left -= len(part)
             if self._left:
                 break
         self._wire = wire[at:]
 
     def _keep(self, data: bytes, now: int) -> None:
-        event = read_event(data)
+        event = read_event(data, self._changed)
         check(event is not None and event.number == len(self.sent), f"behind {len(self.sent)} events came {data!r}")
         assert event is not None
         self.sent.append(event.sent)
@@ -155,14 +193,15 @@ def tell(streams: list[Stream], busy: float) -> None:
 
 
 def main() -> None:
-    port, origin, number, gap, count, apart = sys.argv[1:]
+    port, origin, number, gap, count, apart, *more = sys.argv[1:]
+    coding = more[0] if more else ""
     want_files(65536)
     try:
-        streams = [Stream(int(port), int(origin)) for _ in range(int(number))]
-        host, beat = f"127.0.0.1:{origin}", f"of={number}&gap={round(float(gap) * 1e9)}&count={count}"
+        streams = [Stream(int(port), int(origin), coding, "changed" in more) for _ in range(int(number))]
+        host, beat = f"127.0.0.1:{origin}", f"of={number}&gap={round(float(gap) * 1e9)}&count={count}&coding={coding}"
         requests = [
             f"GET http://{host}/events?number={each}&{beat} HTTP/1.1\r\nHost: {host}\r\n"
-            "Accept: text/event-stream\r\n\r\n".encode()
+            f"Accept: text/event-stream\r\nAccept-Encoding: {coding or 'identity'}\r\n\r\n".encode()
             for each in range(int(number))
         ]
         for stream in streams:

@@ -2,9 +2,11 @@
 
 - GET /small                              600 bytes
 - GET /events?number=&of=&gap=&count=     server-sent events in chunks, one each `gap` nanoseconds, `count` in all
+  &coding=                                as gzip, br or zstd
 
 Each event is `SIZE` bytes in one chunk, written at once, and has in it its number, the time at which it was sent and
-how late that was (both in nanoseconds, by the machine's monotonic clock). The head leaves at once and alone, event 0
+how late that was (both in nanoseconds, by the machine's monotonic clock). Coded it is as much as can be decoded when
+it is there, and the time is that before its coding. The head leaves at once and alone, event 0
 after `FIRST`, and the others on a beat of `gap` that all streams share: `number` of `of` streams shifts a stream on it,
 so that the events of all of them are spread evenly in time. It is one thread and epoll.
 """
@@ -13,21 +15,31 @@ from __future__ import annotations
 
 import gc
 import heapq
+import random
 import select
 import socket
 import time
-from typing import NamedTuple
+import zlib
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
+
+import brotli  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import zstandard
 
 SIZE = 160
 _FORM = b"id: %010d\ndata: %020d %012d %s\n\n"
-_FILLER = b"x" * (SIZE - len(_FORM % (0, 0, 0, b"")))
-CHUNK = b"%x\r\n" % SIZE + _FORM.replace(b"%s", _FILLER) + b"\r\n"
+_pick = random.Random(5)
+# In small letters: what changes events makes these large. There are several, so that a coding has something to do.
+_FILLERS = [
+    bytes(_pick.choices(b"etaoin shrdlu cmfwyp", k=SIZE - len(_FORM % (0, 0, 0, b"")))).replace(b" ", b"_")
+    for _ in range(64)
+]
+_CHANGED = [filler.upper() for filler in _FILLERS]
 END = b"0\r\n\r\n"
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n" + b"x" * 600
 HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n"
 )
 # From the head to event 0, in nanoseconds: the head has to go on before it.
 FIRST = 5_000_000
@@ -41,13 +53,54 @@ class Event(NamedTuple):
     late: int
 
 
-def read_event(data: bytes) -> Event | None:
-    """What is in the `SIZE` bytes of an event; None where they aren't one."""
+def write_event(event: Event) -> bytes:
+    """The event, in `SIZE` bytes."""
+    return _FORM % (*event, _FILLERS[event.number % len(_FILLERS)])
+
+
+def read_event(data: bytes, changed: bool) -> Event | None:
+    """What is in the `SIZE` bytes of an event, its letters being large where it was `changed`; None: it isn't one."""
     number, sent, late = data[4:14], data[21:41], data[42:54]
     if not (number.isdigit() and sent.isdigit() and late.isdigit()):
         return None
     found = Event(int(number), int(sent), int(late))
-    return found if data == _FORM % (*found, _FILLER) else None
+    fillers = _CHANGED if changed else _FILLERS
+    return found if data == _FORM % (*found, fillers[found.number % len(fillers)]) else None
+
+
+class Coder:
+    """Codes a stream, each event so that it can be decoded when it is there. A coding of "" changes nothing."""
+
+    def __init__(self, coding: str) -> None:
+        self.field = b"Content-Encoding: %b\r\n" % coding.encode() if coding else b""
+        self._coding = coding
+        self._take: Any = bytes
+        self._flush: Any = bytes
+        self._end: Any = bytes
+        if coding == "gzip":
+            gzip = zlib.compressobj(wbits=31)
+            self._take, self._flush, self._end = gzip.compress, partial(gzip.flush, zlib.Z_SYNC_FLUSH), gzip.flush
+        elif coding == "br":
+            br = brotli.Compressor(quality=5)
+            self._take, self._flush, self._end = br.process, br.flush, br.finish
+        elif coding == "zstd":
+            zstd = zstandard.ZstdCompressor().compressobj()
+            flush = partial(zstd.flush, zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+            self._take, self._flush, self._end = zstd.compress, flush, zstd.flush
+        elif coding:
+            raise ValueError(coding)
+
+    def event(self, data: bytes) -> bytes:
+        """An event, as a chunk."""
+        return self._chunk(self._take(data) + self._flush())
+
+    def end(self) -> bytes:
+        """The end of the coding, if it has one, and of the body."""
+        data = self._end()
+        return self._chunk(data) + END if data else END
+
+    def _chunk(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Peer:
@@ -61,6 +114,7 @@ class Peer:
         # Of the stream: its next event and how many there are; the nanoseconds between two, and its place on the beat.
         self.next = self.count = 0
         self.gap = self.shift = 0
+        self.coder = Coder("")
 
     def write(self, data: bytes) -> bool:
         """Whether all of it was taken: who lets so little pile up is cut off."""
@@ -71,7 +125,9 @@ class Peer:
 
     def begin(self, target: str, now: int) -> int:
         """Begin the stream that is asked for; when its first event is due."""
-        wanted = {key: int(value) for key, value in parse_qsl(urlsplit(target).query)}
+        asked = dict(parse_qsl(urlsplit(target).query))
+        self.coder = Coder(asked.pop("coding", ""))
+        wanted = {key: int(value) for key, value in asked.items()}
         self.next, self.count, self.gap = 0, wanted["count"], wanted["gap"]
         self.shift = wanted["number"] * self.gap // wanted["of"]
         return now + FIRST
@@ -108,10 +164,10 @@ class EventOrigin:
             if peer is None or peer.next == peer.count:
                 heapq.heappop(self._due)
                 continue
-            data = CHUNK % (peer.next, now, now - due)
+            data = peer.coder.event(write_event(Event(peer.next, now, now - due)))
             peer.next += 1
             if peer.next == peer.count:
-                data += END
+                data += peer.coder.end()
             heapq.heapreplace(self._due, (peer.after(due), file))
             if not peer.write(data):
                 self._drop(file)
@@ -136,9 +192,9 @@ class EventOrigin:
         peer.asked = b""
         if urlsplit(target).path != "/events":
             return peer.write(SMALL)
-        written = peer.write(HEAD)
-        heapq.heappush(self._due, (peer.begin(target, time.monotonic_ns()), file))
-        return written
+        due = peer.begin(target, time.monotonic_ns())
+        heapq.heappush(self._due, (due, file))
+        return peer.write(HEAD + peer.coder.field + b"\r\n")
 
     def _drop(self, file: int) -> None:
         # What is due for it must not go to the next connection with its number.

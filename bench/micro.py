@@ -14,10 +14,16 @@ from collections.abc import Callable
 
 import pyperf  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-from bench import micro_bodies, micro_exchange, micro_heads, micro_rules
+from bench import micro_bodies, micro_exchange, micro_filters, micro_heads, micro_rules
 from bench.parts import HERE
 
-PIECES = (*micro_heads.PIECES, *micro_rules.PIECES, *micro_bodies.PIECES, *micro_exchange.PIECES)
+PIECES = (
+    *micro_heads.PIECES,
+    *micro_rules.PIECES,
+    *micro_bodies.PIECES,
+    *micro_filters.PIECES,
+    *micro_exchange.PIECES,
+)
 # How many processes each piece is measured in; pyperf's own number is for differences finer than are looked for here.
 PROCESSES = 6
 

@@ -1,16 +1,15 @@
-"""Micro-benchmarks of bodies: the pump, literal replacement, and chunks."""
+"""Micro-benchmarks of bodies: the pump, and chunks."""
 
 from __future__ import annotations
 
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from bench.connection import check
 from bench.micro_heads import LIMITS
-from streamproxy.filters.replace import Replace
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.valve import Valve
@@ -19,6 +18,8 @@ from streamproxy.wire.http1 import ResponseReader
 from streamproxy.wire.message import Event
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from streamproxy.stream.transport import IStreamTransport
 
 READ = 65536
@@ -26,8 +27,6 @@ PIECE = 4096
 _pick = random.Random(1)
 WORDS = [bytes(_pick.choices(b"etaoinshrdlu", k=length)) for length in range(2, 10) for _ in range(50)]
 TEXT = b" ".join(_pick.choices(WORDS, k=READ))[:READ]
-# None of them is in the text, but what they begin with is.
-FINDS = [b"%b-absent-%d" % (word, number) for number, word in enumerate(WORDS[-10:])]
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -60,6 +59,9 @@ class Handle(socket.socket):
             data = data[:size]
         drain.take(data)
         return size
+
+    def sendmsg(self, buffers: Iterable[ReadableBuffer], *_: object) -> int:  # type: ignore[override]
+        return self.send(b"".join(buffers))
 
 
 class Drain:
@@ -124,23 +126,6 @@ def pump(limit: float, pauses: int) -> Callable[[], object]:
     return move
 
 
-def replace(finds: list[bytes], places: int) -> Callable[[], object]:
-    """64 KiB of text in which the first of `finds` stands at so many places."""
-    data = TEXT
-    if places:
-        step = READ // places
-        data = b"".join(finds[0] + TEXT[at + len(finds[0]) : at + step] for at in range(0, READ, step))
-    check(len(data) == READ and data.count(finds[0]) == places, "the text isn't what it should be")
-    replaces = Replace([(find, b"put") for find in finds])
-
-    def feed() -> bytes:
-        return replaces.feed(data)
-
-    wanted = data.replace(finds[0], b"put")
-    check(feed() == wanted and not replaces.held and feed() == wanted, "another text came out")
-    return feed
-
-
 def chunks(size: int) -> bytes:
     """The text in chunks of `size` bytes; the last chunk is still to come."""
     return b"".join(b"%x\r\n%b\r\n" % (size, TEXT[at : at + size]) for at in range(0, READ, size))
@@ -198,9 +183,6 @@ def make_chunks() -> Callable[[], object]:
 PIECES: tuple[tuple[str, Callable[[], Callable[[], object]]], ...] = (
     ("pump: 64 KiB, the sink never full", lambda: pump(float("inf"), 0)),
     ("pump: 64 KiB, the sink full once", lambda: pump(READ // 2, 1)),
-    ("replace: 64 KiB, 1 find that isn't there", lambda: replace(FINDS[:1], 0)),
-    ("replace: 64 KiB, 10 finds that aren't there", lambda: replace(FINDS, 0)),
-    ("replace: 64 KiB, 10 finds, one of them 64 times", lambda: replace(FINDS, 64)),
     ("read chunks: 64 KiB in chunks of 4096", lambda: read_chunks(4096)),
     ("read chunks: 64 KiB in chunks of 64", lambda: read_chunks(64)),
     ("write chunks: 64 KiB in chunks of 4096 as they came", lambda: write_chunks(4096)),

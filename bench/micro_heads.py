@@ -120,11 +120,11 @@ def write_request(data: bytes, edits: tuple[HeaderEdits, ...]) -> Callable[[], o
             host=host,
             edits=edits,
             changed=False,
-            plain_answer_wanted=False,
+            readable=False,
+            whole=False,
             continued=False,
             length=None,
             via=VIA,
-            size=SIZE,
         )[0]
 
     written = write()
@@ -140,7 +140,7 @@ def write_response() -> Callable[[], object]:
 
     def write() -> bytes:
         return forward_response(
-            head, edits=(), changed=False, length=None, client_version=(1, 1), close=False, via=VIA, size=SIZE
+            head, edits=(), changed=False, length=None, client_version=(1, 1), close=False, via=VIA
         )[0]
 
     wanted = RESPONSE.replace(b"Connection: keep-alive\r\n", b"").removesuffix(b"\r\n") + b"Via: 1.1 proxy\r\n\r\n"
