@@ -1,9 +1,9 @@
 """The rooms of the package: who may import whom, and the form of a file.
 
-The rooms stand on one another: wire; rules and filters on it; scripts; stream; tls; proxy on all of them; service
-and command are the front doors. Beside them stand three plain modules: flow, the record, which knows the words of the
-rules; settings, which the rules are read into; and journal, which writes flows. Nothing that is below imports what is above,
-not even for its types.
+The rooms stand on one another: wire; rules and filters on it; scripts; stream; tls; proxy on all of them; service and
+command are the front doors. Beside them stand three plain modules: flow, the record, which knows the words of the
+rules; settings, which the rules are read into; and journal, which writes flows. Nothing that is below imports what is
+above, not even for its types.
 """
 
 import ast
