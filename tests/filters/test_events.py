@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.filters.chain import PIECE, FilterError, Pause, Piece
+from streamproxy.filters.chain import PIECE, FilterError, Pause
 from streamproxy.filters.events import Event, Events
+from tests.filters.cutting import pieces, run_through, singly
 
 BOM = b"\xef\xbb\xbf"
 TOKENS = [b"data", b"data:", b"data: ", b"id: ", b"event:", b"retry:", b":", b" ", b"x", b"7", b"\0", b"\n", b"\n\n"]
@@ -21,23 +21,8 @@ BODIES = st.lists(st.sampled_from(TOKENS), max_size=40).map(b"".join)
 CUTS = st.lists(st.integers(0, 120), max_size=8)
 
 
-def pieces(body: bytes, cuts: Iterable[int]) -> list[bytes]:
-    places = [0, *sorted({cut for cut in cuts if 0 < cut < len(body)}), len(body)]
-    return [body[start:end] for start, end in pairwise(places) if start < end]
-
-
-def singly(body: bytes) -> list[bytes]:
-    return pieces(body, range(len(body)))
-
-
 def run(ask: Callable[[Event], object], parts: Iterable[bytes], most: int = 1 << 20) -> bytes:
-    """All that comes of the parts; a Pause is settled with None."""
-    stage = Events(ask, most)
-    out: list[Piece] = []
-    for part in parts:
-        out += stage.feed(part)
-    out += stage.finish()
-    return b"".join(piece for piece in out if isinstance(piece, bytes))
+    return run_through(Events(ask, most), parts)
 
 
 def leave(event: Event) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.filters.chain import PIECE, FilterError, Pause, Piece
+from streamproxy.filters.chain import PIECE, FilterError, Pause
 from streamproxy.filters.lines import Lines, Record
+from tests.filters.cutting import pieces, run_through, singly
 
 BOM = b"\xef\xbb\xbf"
 TOKENS = [b"{}", b'{"a":1}', b'{"a": 1.0}', b"[", b"]", b"7", b" ", b"\t", b"\n", b"\n", b"\r\n", b"\r", b"x", b"\xff"]
@@ -26,22 +26,8 @@ VALUES = st.recursive(
 )
 
 
-def pieces(body: bytes, cuts: Iterable[int]) -> list[bytes]:
-    places = [0, *sorted({cut for cut in cuts if 0 < cut < len(body)}), len(body)]
-    return [body[start:end] for start, end in pairwise(places) if start < end]
-
-
-def singly(body: bytes) -> list[bytes]:
-    return pieces(body, range(len(body)))
-
-
 def run(ask: Callable[[Record], object], parts: Iterable[bytes], most: int = 1 << 20) -> bytes:
-    stage = Lines(ask, most)
-    out: list[Piece] = []
-    for part in parts:
-        out += stage.feed(part)
-    out += stage.finish()
-    return b"".join(piece for piece in out if isinstance(piece, bytes))
+    return run_through(Lines(ask, most), parts)
 
 
 def leave(record: Record) -> None:
