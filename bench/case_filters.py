@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from bench.case_bulk import ROUNDS, Bulk, Moved, moves, tell_moved
-from bench.case_rate import TICK
+from bench.case_rate import TICK, small
 from bench.case_stall import MIB
 from bench.compare import in_turns
 from bench.connection import Connection, check, get
@@ -317,9 +317,17 @@ def replacing(
     moves(bulk, parts, report, served.origin, served.sha256)
 
 
+def replacing_small(parts: Parts, report: Report) -> None:
+    """The same with small bodies: what each costs by itself counts here, and not its bytes."""
+    file = parts.new_folder("script") / "replaces.py"
+    file.write_text(REPLACES)
+    small(32, False, {PLAIN: 3}, parts, report, names=(OURS, PLAIN), rules=REPLACE_RULE, mitmdump=("-s", str(file)))
+
+
 Case = Callable[[Parts, Report], None]
 COMPARED: dict[str, Case] = {
     "bulk-replace": partial(replacing, REPLACE_RULE, REPLACES, is_replaced, 3),
+    "replace-32": replacing_small,
     "bulk-replace-regex": partial(replacing, REPLACE_REGEX_RULE, REPLACES_REGEX, is_replaced_by_regex, None),
 }
 ALONE: dict[str, Case] = {
