@@ -101,6 +101,11 @@ class Ends:
         self._broke("request", MALFORMED, 400, 413)
 
     def _response_broke(self) -> None:
+        if self._deaf:
+            # It is being cut, behind what had come; that ends here then.
+            if not self._over:
+                self._cut_now()
+            return
         if self._response is Response.RECEIVED and not self._response_flushed:
             # All of it has come; but not all of it will go.
             self._response = Response.SENDING
