@@ -1,5 +1,8 @@
 """The replace rule beyond its bytes: what else of a message it changes, and what it refuses aloud."""
 
+import gzip
+import random
+
 import h11
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -414,3 +417,20 @@ class PressureTests(SynchronousTestCase):
                     else:
                         self.assertRaises(h11.RemoteProtocolError, read_response, bytes(client.heard), True)
                     self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, where)
+
+    def test_a_rule_that_fails_behind_a_cut_ends_it(self):
+        # Behind a client that doesn't read, what came last is filtered only when all is over for the exchange.
+        body = gzip.compress(random.Random(1).randbytes(300_000))[:150_000]
+        for manner in (TCP, TLS):
+            stage = Stage(settings_of("rules: [{response: {replace: {find: secret, with: x}}}]\n"), manner)
+            client = stage.client()
+            client.say(GET)
+            stage.settle(client)
+            head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
+            stage.origin.say(head + body, b"\xff" * 20_000)
+            stage.origin.reset()
+            for _ in range(20):
+                client.take()
+                stage.turn()
+            self.assertTrue(client.disconnected, manner)
+            self.assertEqual([flow.outcome for flow in stage.journal.flows], ["origin-gone"], manner)
