@@ -157,21 +157,25 @@ class Tap:
 class Captured:
     """What is recorded of one body: as it came in, and as it went out."""
 
+    __slots__ = ("_closed", "_received", "_sent")
+
     def __init__(self, received: Tap, sent: Tap) -> None:
         self._received = received
         self._sent = sent
+        self._closed: tuple[Recorded, Recorded] | None = None
 
     @property
     def received(self) -> Recorded:
-        return self._received.recorded()
+        return self._received.recorded() if self._closed is None else self._closed[0]
 
     @property
     def sent(self) -> Recorded:
-        return self._sent.recorded()
+        return self._sent.recorded() if self._closed is None else self._closed[1]
 
     def close(self) -> tuple[Recorded, Recorded]:
         """The body is over: what was recorded. Its memory is free for others then."""
-        ends = self._received.close(), self._sent.close()
-        self._received.release()
-        self._sent.release()
-        return ends
+        if self._closed is None:
+            self._closed = self._received.close(), self._sent.close()
+            self._received.release()
+            self._sent.release()
+        return self._closed

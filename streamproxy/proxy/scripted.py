@@ -227,6 +227,8 @@ class ScriptedExchange(AskingExchange):
             self._host = host
 
     def _prepare_request_path(self, path: BodyPath) -> None:
+        assert self._seen is not None
+        self._seen.request.captured = self.flow.request.captured
         if self._hooks["request"]:
             path.when_whole = self._request_whole
 
@@ -363,6 +365,7 @@ class ScriptedExchange(AskingExchange):
         )
 
     def _prepare_response_path(self, path: BodyPath) -> None:
+        self._given.captured = self.flow.response.captured
         if self._hooks["response"]:
             path.when_whole = self._response_whole
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from streamproxy.filters.coding import Bounds, decode_whole, encode_whole
 from streamproxy.filters.decoders import CodingError
+from streamproxy.filters.tap import Captured
 from streamproxy.scripts.content_type import read_text, write_text
 from streamproxy.scripts.headers import Headers, as_text
 from streamproxy.wire import headers as wire
@@ -37,6 +38,7 @@ class Message:
         "_trailers",
         "_version",
         "_wire",
+        "captured",
         "content_changed",
         "streamed",
         "streams",
@@ -57,6 +59,9 @@ class Message:
         self.streams: bool = False
         # Whether the body went by without being held.
         self.streamed: bool = False
+        # What a rule's `capture` has recorded of the body so far, as it came (`received`) and as it goes (`sent`): each
+        # with `content`, `size`, `sha256`, `cut`. None where no rule captures it.
+        self.captured: Captured | None = None
         # Whether a script put another body in place of the one that was given.
         self.content_changed: bool = False
         self.timestamp_start: float = started

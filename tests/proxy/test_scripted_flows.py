@@ -58,6 +58,26 @@ class AttributeTests(ScriptTestCase):
         self.exchanged(GET, requestheaders=hook, response=lambda flow: seen.append(flow.server_conn.address))
         self.assertEqual(set(seen), {("b.example", 80)})
 
+    def test_what_a_rule_captures_is_seen_though_it_streamed(self):
+        seen = []
+
+        def hook(flow):
+            seen.append(flow.response.content)
+            seen.extend(
+                (each.content, each.cut) for each in (flow.request.captured.sent, flow.response.captured.received)
+            )
+
+        rule = "{request: {capture: true}, response: {capture: {limit: 5}, replace: [{find: o, with: 0}]}}"
+        stage = self.kept(Stage(scripted(f"stream_large_bodies: 1\nrules: [{rule}]\n", response=hook)))
+        client = stage.client()
+        client.say(UPLOAD)
+        stage.settle(client)
+        stage.origin.say(RESPONSE)
+        stage.settle(client)
+        (flow,) = stage.journal.flows
+        self.assertEqual([each.content for each in flow.response.recorded], [b"world", b"w0rld"])
+        self.assertEqual(seen, [None, (b"hello foo, ", False), (b"world", True)])
+
     def test_metadata_goes_along_and_no_further(self):
         seen = []
 
