@@ -67,7 +67,10 @@ class Finder:
         raise NotImplementedError
 
     def restart(self) -> None:
-        """A new piece of the body is begun: what the last one cost is forgotten."""
+        """What it found of the bytes that it was given may have moved, or there are more of them."""
+
+    def more(self, size: int) -> None:
+        """So many more bytes of the body have come."""
 
     def _is(self, state: int, place: int, end: int = 0) -> None:
         self.state = state

@@ -12,7 +12,7 @@ from typing import Any
 
 from stringzilla import find  # type: ignore[import-not-found,import-untyped]
 
-from streamproxy.filters.chain import FilterError
+from streamproxy.filters.chain import PIECE, FilterError
 from streamproxy.filters.finders import FOUND, NOTHING, OPEN, OVER, Finder, Regex
 from streamproxy.filters.regex_syntax import MANY_WAYS
 
@@ -24,6 +24,8 @@ _MANY_TRIED = 8
 # one place that can go in so few ways; many tries do.
 _FEW_STEPS = 5000
 _FEW_FOR_TRY = 20_000
+# What of all time a regex may take at the most, for ever.
+_SHARE = 0.25
 
 
 class RegexFinder(Finder):
@@ -36,9 +38,11 @@ class RegexFinder(Finder):
     __slots__ = (
         "_begins",
         "_block",
+        "_budget",
         "_clock",
         "_head_steps",
         "_heads",
+        "_last",
         "_near",
         "_open",
         "_regex",
@@ -60,6 +64,9 @@ class RegexFinder(Finder):
         self._head_steps = 0 if syntax.head is None else syntax.head.ways * syntax.head.reach
         self._seconds = pattern.seconds
         self._clock = clock
+        # How many seconds it may still take, when it last took any, and until when it may now.
+        self._budget = pattern.seconds
+        self._last = 0.0
         self._until = 0.0
         # How far before the end an attempt can come to it; -1 is anywhere. The same for the head.
         self._near = -1 if syntax.reach is None else syntax.reach - 1
@@ -73,8 +80,10 @@ class RegexFinder(Finder):
         self._open = -1
 
     def restart(self) -> None:
-        self._until = 0.0
         self._block = -1
+
+    def more(self, size: int) -> None:
+        self._budget = min(self._seconds, self._budget + self._seconds * size / PIECE)
 
     def look(self, data: bytes, start: int, ended: bool) -> None:
         try:
@@ -86,6 +95,7 @@ class RegexFinder(Finder):
                 self._look_in_blocks(data, start, ended)
         except (TimeoutError, MemoryError):
             raise FilterError(f"rule {self.rule!r}: its regex took too long") from None
+        self._took()
 
     def _left(self, steps: int) -> float | None:
         """The seconds that a search may take; None, for as long as it needs, if there are few steps to go."""
@@ -95,10 +105,19 @@ class RegexFinder(Finder):
             return self._seconds
         now = self._clock()
         if not self._until:
-            self._until = now + self._seconds
+            # However fine a body is cut: a search that is begun anew for each byte has no more time for that.
+            self._budget = min(self._seconds, self._budget + (now - self._last) * _SHARE)
+            self._until = now + self._budget
         if now >= self._until:
             raise TimeoutError
         return self._until - now
+
+    def _took(self) -> None:
+        """Charge what a look has taken, if the clock was asked."""
+        if self._until and self._clock is not None:
+            self._last = self._clock()
+            self._budget = self._until - self._last
+            self._until = 0.0
 
     def _found(self, match: Any) -> None:
         self.put = self._template.fill(match)

@@ -263,7 +263,7 @@ class RegexTests(SynchronousTestCase):
         now = [0.0]
 
         def clock() -> float:
-            now[0] += 0.01
+            now[0] += 0.004
             return now[0]
 
         patterns = [regex(compile_regex(r"(?i)bearer\s+\S+"), "*", seconds=1)]
@@ -273,6 +273,23 @@ class RegexTests(SynchronousTestCase):
         with self.assertRaises(FilterError):
             list(stage.feed(b"Bearer x " * 1000))
         self.assertEqual(outcome(patterns, [b"Bearer x " * 1000]), (b"* " * 1000, ""))
+
+    def test_with_a_clock_a_body_cut_fine_gives_it_no_more_time(self) -> None:
+        now = [0.0]
+
+        def clock() -> float:
+            now[0] += 0.001
+            return now[0]
+
+        stage = Replace([regex(compile_regex(r"(?i)bearer\s+\S+"), "*", seconds=0.25)], clock=clock)
+        with self.assertRaises(FilterError):
+            for _ in range(400):
+                list(stage.feed(b"B"))
+        # Time that passes in between counts for it.
+        stage = Replace([regex(compile_regex(r"(?i)bearer\s+\S+"), "*", seconds=0.25)], clock=clock)
+        for _ in range(400):
+            list(stage.feed(b"B"))
+            now[0] += 0.1
 
 
 class SpeedTests(SynchronousTestCase):
