@@ -115,9 +115,16 @@ class Pump:
 
     def waited(self) -> None:
         """The pause is over, or of no importance any more."""
-        if self._pause is not None:
-            self._pause = None
+        if self._pause is None:
+            return
+        self._pause = None
+        if self._queue or self._finishing or self._sink is not None:
             self._run()
+        else:
+            # What waited is held, and more of it may come: nothing has been written that would need a sink.
+            self.blocked_since = None
+            if self._valve is not None:
+                self._valve.open(SINK_FULL)
 
     @property
     def waits_for(self) -> str | None:

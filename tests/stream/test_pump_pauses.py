@@ -223,6 +223,18 @@ class PausedPumpTests:
         self.pump.waited()
         self.assertEqual(self.line.flushed, 0)
 
+    def test_what_is_held_before_there_is_a_sink_keeps_its_source_waiting_no_longer_than_the_pause(self) -> None:
+        line = Line(self.manner, attached=False)
+        line.pump.wait_for(self.pause)
+        self.assertTrue(line.valve.closed)
+        line.pump.waited()
+        self.assertEqual((line.valve.closed, line.pump.blocked_since), (False, None))
+        # What is written waits for the sink, as ever.
+        line.pump.write(b"a")
+        self.assertTrue(line.valve.closed)
+        line.pump.attach(line.sink)
+        self.assertFalse(line.valve.closed)
+
     # What is waited for won't come.
 
     def test_what_is_given_up_with_the_pause_never_comes_but_the_end_does(self) -> None:
