@@ -60,7 +60,7 @@ class Replace:
     """A filter that puts one text for another; of patterns the first listed has precedence.
 
     `hold_time` (seconds) is kept for whoever has the clock, and means nothing here. `clock` gives seconds: with it a
-    regex has its `seconds` for each 64 KiB of the body, and a quarter of all time beside that; without, for each search.
+    regex has its `seconds` for each 64 KiB of the body, and a quarter of all time beside that; without, for a search.
     """
 
     __slots__ = ("_before", "_buffer", "_done", "_finders", "_look_back", "_running", "hold_time")
