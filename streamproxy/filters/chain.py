@@ -73,7 +73,8 @@ class Filter(Protocol):
     """One stage of a body's way. It may keep bytes back, within a limit of its own, until it has more.
 
     What `feed` and `finish` give is taken to its end before either is called again, unless the body is given up;
-    it may be taken later than the call. A piece may be empty, and means nothing then.
+    it may be taken later than the call. A piece may be empty: it means nothing, but that a turn may end here, and is
+    given where much is done for little.
     """
 
     def feed(self, data: bytes) -> Iterable[Piece]:
@@ -113,18 +114,18 @@ class Chain:
             yield data
             return
         for piece in self._filters[first].feed(data):
-            if first == self._last or type(piece) is not bytes:
-                yield piece
-            elif piece:
+            if first < self._last and type(piece) is bytes and piece:
                 yield from self.through(first + 1, piece)
+            else:
+                yield piece
 
     def finish(self) -> Iterator[Piece]:
         for number, stage in enumerate(self._filters):
             for piece in stage.finish():
-                if type(piece) is not bytes:
-                    yield piece
-                elif piece:
+                if type(piece) is bytes and piece:
                     yield from self.through(number + 1, piece)
+                else:
+                    yield piece
 
     def abort(self, why: str) -> None:
         for stage in self._filters:

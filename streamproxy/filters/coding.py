@@ -44,6 +44,9 @@ MOST_CODINGS: Final = 5
 # Small pieces that are put together: a byte by itself takes forty to keep.
 _MOST_GATHERED: Final = 1024
 
+# A member, frame or block counts as so many bytes, if it decodes to fewer: it costs as much.
+_EACH_COSTS: Final = 64
+
 _NEVER = re.compile(rb";[ \t]*+q[ \t]*+=[ \t]*+0(?:\.0*+)?+[ \t]*+(?:;|$)", re.IGNORECASE)
 
 
@@ -135,14 +138,23 @@ class Decoded:
         if number == len(self._codings):
             yield data
             return
-        for piece in _gathered(self._decoders[number].feed(data)):
+        decoder = self._decoders[number]
+        begun = decoder.begun
+        for piece in _gathered(decoder.feed(data)):
             self._count(number, len(piece))
             yield from self._through(number + 1, piece)
+            # There may be much more of this that nothing comes of.
+            yield b""
+        if decoder.begun != begun:
+            self._check(_EACH_COSTS * decoder.begun)
 
     def _count(self, number: int, size: int) -> None:
-        ratio, least, most = self._bounds
         decoded = self._decoded[number] + size
         self._decoded[number] = decoded
+        self._check(decoded)
+
+    def _check(self, decoded: int) -> None:
+        ratio, least, most = self._bounds
         if decoded > most:
             raise Bomb(f"the body decodes to more than {most} bytes")
         if decoded > least and decoded > ratio * self.coded:
@@ -153,12 +165,14 @@ class Encoded:
     """A filter that applies `codings` in their order: what is fed can be decoded, all of it, from what was given.
 
     A body that nothing is fed of stays one of no bytes. With `decoded`, the filter that undid the codings, it does so
-    only if that wasn't fed anything either: an empty text that came coded goes on coded.
+    only if that wasn't fed anything either: an empty text that came coded goes on coded. `flushed` False: nobody waits
+    for what is fed before the end, and the codings do better without.
     """
 
-    __slots__ = ("_codings", "_decoded", "_encoders")
+    __slots__ = ("_codings", "_decoded", "_encoders", "_flushed")
 
-    def __init__(self, codings: Sequence[bytes], decoded: Decoded | None = None) -> None:
+    def __init__(self, codings: Sequence[bytes], decoded: Decoded | None = None, flushed: bool = True) -> None:
+        self._flushed = flushed
         self._codings = _known(codings)
         self._decoded = decoded
         self._encoders: list[Encoder] = []
@@ -171,7 +185,7 @@ class Encoded:
             piece = data if size <= PIECE else data[start : start + PIECE]
             for encoder in self._encoders:
                 coded = encoder.code(piece) if piece else b""
-                piece = coded + encoder.flush() if start + PIECE >= size else coded
+                piece = coded + encoder.flush() if self._flushed and start + PIECE >= size else coded
             if piece:
                 yield piece
 

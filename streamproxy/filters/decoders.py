@@ -31,7 +31,9 @@ def cut_short(name: str) -> CodingError:
 
 
 class Decoder(Protocol):
-    """Undoes one coding."""
+    """Undoes one coding. `begun` counts its members, frames and blocks, each of which costs something by itself."""
+
+    begun: int
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Take the next bytes (some); give what they decode to, piece by piece. Raises CodingError."""
@@ -51,9 +53,10 @@ class Brotli:
     A piece has 32,752 bytes at the most: what the library makes of this limit, without putting parts together.
     """
 
-    __slots__ = ("_coder",)
+    __slots__ = ("_coder", "begun")
 
     def __init__(self) -> None:
+        self.begun = 0
         self._coder: Any = brotli.Decompressor()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -99,9 +102,10 @@ class Zstd:
     more. So the frames' headers are read here as well, to hand it no more blocks at once than make that.
     """
 
-    __slots__ = ("_block", "_checked", "_coder", "_head", "_last", "_left", "_state", "_worst")
+    __slots__ = ("_block", "_checked", "_coder", "_head", "_last", "_left", "_state", "_worst", "begun")
 
     def __init__(self) -> None:
+        self.begun = 0
         # Held by its decompressobj, with all that it decodes with.
         self._coder: Any = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW).decompressobj(
             read_across_frames=True
@@ -179,6 +183,7 @@ class Zstd:
 
     def _read_header(self) -> CodingError | None:
         """A header is whole: what comes next. Gives what is wrong with it."""
+        self.begun += 1
         head, self._head = self._head, b""
         self._worst = 0
         if self._state == _BLOCK:

@@ -30,9 +30,10 @@ _IGNORED: Final = 3
 class _Inflate:
     """The stream inside."""
 
-    __slots__ = ("_coder", "_head", "_rest", "_state", "name")
+    __slots__ = ("_coder", "_head", "_rest", "_state", "begun", "name")
 
     def __init__(self, name: str) -> None:
+        self.begun = 0
         self.name = name
         self._coder: Any = None
         self._state = _HEADER
@@ -64,6 +65,7 @@ class _Inflate:
         """Told of all that is decoded."""
 
     def _begin(self) -> None:
+        self.begun += 1
         self._state = _STREAM
         self._head = b""
         self._coder = zlib.decompressobj(_BARE)

@@ -7,6 +7,7 @@ the TLS as its transport; the outer one then hands on bytes, and no more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
@@ -113,6 +114,10 @@ class Proxy:
         self.stages = StageFactory(settings, self.clock, self._captures, self.calls, self.script_loop)
         scripted = any(settings.scripts.hooks.values()) or settings.functions
         self.exchange: type[Exchange] = ScriptedExchange if scripted else Exchange
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Call `function` in the next turn of the reactor."""
+        self.clock.callLater(0, function)
 
     def start_scripts(self) -> None:
         """Begin with scripts, and watch over what they do, from the thread that they will run in."""

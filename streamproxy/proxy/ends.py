@@ -77,6 +77,7 @@ class Ends:
         self._request_flushed = False
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
+        pump.later = self._proxy.later
         return pump
 
     def _make_response_pump(self, valve: Valve | None) -> Pump:
@@ -84,6 +85,7 @@ class Ends:
             self._response_pump.abandon()
         self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
         pump.broken = self._response_broke
+        pump.later = self._proxy.later
         pump.attach(self._connection.sink)
         return pump
 

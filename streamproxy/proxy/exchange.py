@@ -19,7 +19,7 @@ from streamproxy.proxy.link import OriginLink
 from streamproxy.proxy.route import Route, direct
 from streamproxy.proxy.target import decide_target
 from streamproxy.proxy.trust_page import is_trust_page
-from streamproxy.rules.verdict import BodyWork, HeaderEdits, How, Pace, RequestVerdict, ResponseVerdict
+from streamproxy.rules.verdict import BodyWork, HeaderEdits, How, Pace, RequestVerdict, ResponseVerdict, Way
 from streamproxy.stream.body import BodyPath, Stages
 from streamproxy.stream.pace import PacedSink
 from streamproxy.stream.sink import Sink
@@ -100,7 +100,7 @@ class Exchange(Ends):
         assert verdict is not None
         self.flow.request.goes(verdict.way)
         self._request_pump = pump = self._make_request_pump(self._connection.valve)
-        stages = self._request_stages(verdict.work) if sent.framing.kind is not Kind.NONE else None
+        stages = self._request_stages(verdict.work, verdict.way) if sent.framing.kind is not Kind.NONE else None
         path = BodyPath(pump, verdict, sent.framing, self._most, self._begin_request, stages)
         self._request_path = path
         path.broken = self._request_broke
@@ -118,16 +118,16 @@ class Exchange(Ends):
     def _prepare_request_path(self, path: BodyPath) -> None:
         """Nothing has gone through `path` yet."""
 
-    def _request_stages(self, work: BodyWork) -> Stages | None:
+    def _request_stages(self, work: BodyWork, way: Way) -> Stages | None:
         """What is done to the request's body."""
         goes = heads.edited(self._sent.headers, self._request_edits)
-        return self._stages_of.make(work, self._head.headers, goes, self.flow, "request", None, None)
+        return self._stages_of.make(work, self._head.headers, goes, self.flow, "request", None, None, way)
 
-    def _response_stages(self, work: BodyWork, head: ResponseHead) -> Stages | None:
+    def _response_stages(self, work: BodyWork, way: Way, head: ResponseHead) -> Stages | None:
         """What is done to the response's body; `head` is as it goes on."""
         assert self._response_came is not None
         goes = heads.edited(head.headers, self._response_edits)
-        return self._stages_of.make(work, self._response_came.headers, goes, self.flow, "response", None, None)
+        return self._stages_of.make(work, self._response_came.headers, goes, self.flow, "response", None, None, way)
 
     def request_events(self, events: list[BodyEvent]) -> None:
         """More of the request's body."""
@@ -281,7 +281,7 @@ class Exchange(Ends):
         self.flow.response.goes(said.way)
         if said.work.pace is not None:
             pump.attach(self._paced(self._connection.sink, said.work.pace))
-        stages = self._response_stages(said.work, head) if head.framing.kind is not Kind.NONE else None
+        stages = self._response_stages(said.work, said.way, head) if head.framing.kind is not Kind.NONE else None
         self._response_path = path = BodyPath(pump, said, head.framing, self._most, self._begin_response, stages)
         path.broken = self._response_broke
         self._prepare_response_path(path)

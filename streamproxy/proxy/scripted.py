@@ -117,14 +117,14 @@ class ScriptedExchange(AskingExchange):
         limit = self._settings.limits.held_body
         return Way(How.HELD, A_SCRIPT, None, limit, too_large or (length is not None and length > limit))
 
-    def _request_stages(self, work: BodyWork) -> Stages | None:
+    def _request_stages(self, work: BodyWork, way: Way) -> Stages | None:
         came, goes = self._head.headers, edited(self._sent.headers, self._request_edits)
-        return self._stages_of.make(work, came, goes, self.flow, "request", self._seen, self._own_request)
+        return self._stages_of.make(work, came, goes, self.flow, "request", self._seen, self._own_request, way)
 
-    def _response_stages(self, work: BodyWork, head: ResponseHead) -> Stages | None:
+    def _response_stages(self, work: BodyWork, way: Way, head: ResponseHead) -> Stages | None:
         assert self._response_came is not None
         came, goes = self._response_came.headers, edited(head.headers, self._response_edits)
-        return self._stages_of.make(work, came, goes, self.flow, "response", self._seen, self._own_response)
+        return self._stages_of.make(work, came, goes, self.flow, "response", self._seen, self._own_response, way)
 
     @property
     def _reads_answers(self) -> bool:

@@ -26,7 +26,7 @@ from streamproxy.filters.replace import Replace, literal, regex
 from streamproxy.flow import Flow
 from streamproxy.proxy.captures import Captures
 from streamproxy.rules import verdict
-from streamproxy.rules.verdict import NO_WORK, BodyWork, Replacement, UserFunction
+from streamproxy.rules.verdict import NO_WORK, BodyWork, How, Replacement, UserFunction, Way
 from streamproxy.scripts.forms import asker, stream_filter
 from streamproxy.stream.body import Stages
 from streamproxy.wire.headers import Headers
@@ -70,12 +70,14 @@ class StageFactory:
         message: str,
         script_flow: HTTPFlow | None,
         own: tuple[object, str] | None,
+        way: Way,
     ) -> Stages | None:
         """The stages of one body of `flow`; None where nothing is done to it.
 
         `came` are the fields of its head as it came, which tell how the body is coded, whatever rules and scripts have
         made of them; `goes` those that it goes on with, which tell how it is to be coded.
-        `message` is "request" or "response", `own` a script's stream function for this very body, and its name.
+        `message` is "request" or "response", `way` how the body goes, `own` a script's stream function for this very
+        body, and its name.
         """
         if work is NO_WORK and own is None:
             return None
@@ -104,7 +106,8 @@ class StageFactory:
             if readable(wanted) is not None:
                 wanted = codings
             if wanted:
-                filters.append(Encoded(wanted, decoded))
+                # Nobody waits for the pieces of a body that is held to its end.
+                filters.append(Encoded(wanted, decoded, way.how is not How.HELD or way.let_go is not None))
             stages.chain = Chain(filters)
             if work.hold_time is not None and work.replacements:
                 stages.hold = Hold(self._clock, stages.chain, replace, first_behind, work.hold_time)
@@ -175,10 +178,11 @@ class Hold:
 
     def _let_go(self, release: Callable[[Iterator[bytes | Pause]], None]) -> None:
         self._later = None
-        release(self._released())
+        release(self._released(self._decided))
 
-    def _released(self) -> Iterator[Piece]:
-        data = self._replace.release()
+    def _released(self, decided: int) -> Iterator[Piece]:
+        # What was kept when the time was set may have been decided since, by what stood before this in the queue.
+        data = self._replace.release() if self._replace.decided == decided else b""
         if data:
             yield from self._chain.through(self._behind, data)
 

@@ -169,8 +169,10 @@ class ReactorLoop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         assert isinstance(handle, _Timer)
         self._timers.discard(handle)
-        if handle.call is not None and handle.call.active():
-            handle.call.cancel()
+        # One whose making was interrupted has none.
+        call = getattr(handle, "call", None)
+        if call is not None and call.active():
+            call.cancel()
 
     # What its owner asks of it.
 

@@ -98,6 +98,7 @@ class BodyPath:
         "_ended",
         "_hold_time",
         "_most",
+        "_pausing",
         "_plain",
         "_pump",
         "_removed",
@@ -137,6 +138,8 @@ class BodyPath:
         self._spool = Spool(way.limit) if way.how is How.HELD else None
         # A held body's batches that aren't in the spool yet, since a filter waits for something.
         self._batches: deque[Iterator[Batch]] = deque()
+        # What the first of them waits for.
+        self._pausing: Pause | None = None
         self._ended = False
         self._dead = False
         self._writer: BodyWriter | None = None
@@ -248,6 +251,8 @@ class BodyPath:
             self.let_go = True
             self._pump.waited()
             self._release(spool, None, False)
+            if self._pausing is not None and self._batches:
+                self._batches[0] = _after(self._pausing, self._batches[0])
             while self._batches:
                 self._stream(self._batches.popleft(), False)
             self._stream(batches, ended)
@@ -260,12 +265,17 @@ class BodyPath:
         """Put into the spool what can be; a filter that waits for something keeps the rest, and the source, waiting."""
         spool, waiting = self._spool, self._batches
         assert spool is not None
+        turn = self._pump.begin_turn()
         try:
             while waiting:
                 for kept in waiting[0]:
                     if not isinstance(kept, Pause):
                         for event in kept:
                             spool.add(event)
+                        over = self._pump.turn_is_over(turn)
+                        if over is not None:
+                            self._wait_for(over)
+                            return
                     elif not kept.over:
                         self._wait_for(kept)
                         return
@@ -277,7 +287,7 @@ class BodyPath:
 
     def _wait_for(self, pause: Pause) -> None:
         # Its end is awaited here or, if the body is let go meanwhile, by the pump.
-        self._batches[0] = _after(pause, self._batches[0])
+        self._pausing = pause
         self._pump.wait_for(pause)
         pause.then(self._gather_on)
 
@@ -285,6 +295,7 @@ class BodyPath:
         if self._dead or self._spool is None:
             return
         self._pump.waited()
+        self._pausing = None
         try:
             self._gather()
         except Exception:
@@ -325,7 +336,7 @@ class BodyPath:
             for events in batched(spool.events()):
                 yield writer.encode(events)
 
-        if whole:
+        if whole and (self._stages is None or self._stages.fault is None):
             self.whole = message
         if self._plain:
             self._pump.pour(message())
@@ -380,8 +391,10 @@ def _as_batches(pieces: Iterable[bytes | Pause]) -> Iterator[Batch]:
         if type(piece) is not bytes:
             assert isinstance(piece, Pause)
             yield piece
-        elif piece:
-            yield [piece]
+        else:
+            # Nothing came of much: a turn may end here.
+            nothing: list[BodyEvent] = []
+            yield [piece] if piece else nothing
 
 
 def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[Batch]:
@@ -397,7 +410,7 @@ def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[Batch]:
             # The last of the bytes and the body's end go together.
             last: list[BodyEvent] = []
             for batch in _as_batches(filters.finish()):
-                if last:
+                if last or not batch:
                     yield last
                     last = []
                 if isinstance(batch, Pause):

@@ -15,6 +15,8 @@ What flow control is here, in whole:
 - What a filter makes isn't made before there is room for it: `pour` queues an iterator, and the pump takes from it
   as the sink drains. So a filter that makes much of little holds the little, not the much. Where the iterator gives a
   `Pause`, nothing goes on before that is over: to the source that is the same as a full sink.
+- An iterator may take long, and give little. So it isn't taken from for longer than a turn may last, and then in the
+  next one: that is a pause as well.
 - Once `finish` was called no more can come, so nothing needs pausing: the valve is opened and given up, and when
   the queue is empty `flushed` is called. The last bytes are then the transport's.
 
@@ -30,11 +32,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from streamproxy.filters.chain import Pause
 from streamproxy.stream.sink import MOST_GATHERED, Sink
 from streamproxy.stream.valve import Valve
 
+# For how long (in seconds) iterators are taken from in one turn of the reactor, before others get theirs.
+TURN: Final = 0.02
 # The reason by which a pump's valve is shut.
 SINK_FULL = "sink full"
 
@@ -61,6 +66,7 @@ class Pump:
         "blocked_since",
         "broken",
         "flushed",
+        "later",
     )
 
     def __init__(
@@ -71,6 +77,8 @@ class Pump:
         self._seconds = seconds
         self.flushed = flushed
         self.broken: Callable[[], None] | None = None
+        # Calls a function in the next turn of the reactor; without it turns have no end.
+        self.later: Callable[[Callable[[], None]], None] | None = None
         self._sink: Sink | None = None
         self._queue: deque[bytes | Iterator[bytes | Pause]] = deque()
         # What is waited for, and has nothing to do with the sink.
@@ -105,6 +113,18 @@ class Pump:
         if not self._abandoned:
             self._queue.append(pieces)
             self._run()
+
+    def begin_turn(self) -> float:
+        """When iterators begin to be taken from."""
+        return 0.0 if self.later is None else self._seconds()
+
+    def turn_is_over(self, began: float) -> Pause | None:
+        """Where that has been for long enough: a pause until the next turn."""
+        if self.later is None or self._seconds() - began <= TURN:
+            return None
+        pause = Pause("the next turn")
+        self.later(pause.settle)
+        return pause
 
     def wait_for(self, pause: Pause) -> None:
         """Whoever makes what will be written waits for `pause`, until `waited`: keep the source waiting, too."""
@@ -227,6 +247,7 @@ class Pump:
         if sink is not None and sink.gathers:
             size = MOST_GATHERED
         moved = False
+        turn = self.begin_turn()
         while queue and sink is not None and not sink.full and self._pause is None:
             data = queue[0]
             if type(data) is not bytes:
@@ -237,6 +258,8 @@ class Pump:
                     self._wait(piece)  # type: ignore[arg-type]
                 elif piece:
                     queue.appendleft(piece)
+                elif (over := self.turn_is_over(turn)) is not None:
+                    self._wait(over)
                 continue
             moved = True
             at, length = self._at, len(data)

@@ -205,7 +205,14 @@ class FineTests(SynchronousTestCase):
         for coding, body, size in table:
             pieces = sizes(Decoded([coding], WIDE).feed(body))
             self.assertEqual(sum(pieces), size)
-            self.assertLessEqual(len(pieces), 6)
+            self.assertLessEqual(len([each for each in pieces if each]), 6)
+
+    def test_what_decodes_to_nothing_is_bounded_too(self) -> None:
+        # Each frame costs something, though nothing comes of it, and another coding makes much of little.
+        frames = gzip.compress(zstandard.compress(b"") * 100_000)
+        with self.assertRaises(Bomb):
+            for piece in Decoded([b"zstd", b"gzip"], Bounds(250, 1 << 20, 1 << 30)).feed(frames):
+                self.assertEqual(piece, b"")
 
     def test_what_was_put_together_is_given_before_an_error(self) -> None:
         for coding, body in (

@@ -235,6 +235,26 @@ class PausedPumpTests:
         line.pump.attach(line.sink)
         self.assertFalse(line.valve.closed)
 
+    def test_what_brings_nothing_for_long_goes_on_in_another_turn(self) -> None:
+        line, later = self.line, []
+        self.pump.later = later.append
+
+        def slowly() -> Iterator[bytes]:
+            for _ in range(20):
+                line.clock.advance(0.005)
+                yield b""
+            yield b"a"
+
+        self.pump.pour(slowly())
+        turns = 0
+        while later:
+            self.assertTrue(line.valve.closed)
+            self.assertEqual(self.heard, b"")
+            turns += 1
+            later.pop()()
+        self.assertEqual((self.heard, line.valve.closed), (b"a", False))
+        self.assertTrue(3 <= turns <= 6, turns)
+
     # What is waited for won't come.
 
     def test_what_is_given_up_with_the_pause_never_comes_but_the_end_does(self) -> None:
