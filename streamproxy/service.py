@@ -196,9 +196,13 @@ class ProxyService(Service):
         """
         assert self._read_again is not None
         try:
-            settings = self._read_again()
+            settings = self._proxy.load_watched(self._read_again)
         except ConfigurationError as error:
             log.error("not reloaded, the old configuration stays:\n{lines}", lines="\n".join(error.lines))
+            return False
+        except BaseException as error:
+            # A script may raise anything while it is loaded.
+            log.error("not reloaded, the old configuration stays: {error!r}", error=error)
             return False
         old, self._settings = self._settings, settings
         self._proxy.obey(settings)

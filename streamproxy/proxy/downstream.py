@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 # comes to read the answer: closing at once would reset the connection under it (RFC 9112 section 9.6).
 LINGER_SECONDS = 2
 LINGER_BYTES = 1 << 20
+# For how long (in seconds) scripts may be loaded while the proxy runs, and does nothing else.
+MOST_LOADING = 10.0
 
 
 class Layer(Protocol):
@@ -123,6 +125,15 @@ class Proxy:
         """Begin with scripts, and watch over what they do, from the thread that they will run in."""
         self.calls.start()
         self.settings.scripts.running(self.calls, self.script_loop)
+
+    def load_watched(self, load: Callable[[], Settings]) -> Settings:
+        """What `load` gives; scripts that don't end while they are loaded are interrupted after some seconds."""
+        calls, most = self.calls, self.calls.most
+        calls.most = max(most, MOST_LOADING)
+        try:
+            return calls.watch("the configuration", load)
+        finally:
+            calls.most = most
 
     def swap_scripts(self, old: Scripts, new: Scripts) -> None:
         """Other scripts have taken the place of the old ones."""

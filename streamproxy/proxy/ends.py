@@ -274,10 +274,11 @@ class Ends:
 
     def _drop_link(self) -> None:
         """The origin is of no use any more, nor is what waits to be sent to it."""
-        if self._request_path is not None:
-            self._request_path.abandon(self.flow.error or self.flow.outcome)
         if self._request_pump is not None:
             self._request_pump.abandon()
+        if self._request_path is not None:
+            # Behind the pump: what a filter waited for is over with this, and nothing more may come of it.
+            self._request_path.abandon(self.flow.error or self.flow.outcome)
         if self._response_pump is not None:
             self._response_pump.give_up_valve()
         if self._link is not None:

@@ -140,7 +140,8 @@ class Exchange(Ends):
     def _feed_request(self, path: BodyPath, events: list[BodyEvent]) -> None:
         try:
             path.feed(events)
-        except Exception:
+        except BaseException:
+            # A user's function may raise anything.
             self._request_broke()
 
     def _open_link(self) -> None:
@@ -218,7 +219,7 @@ class Exchange(Ends):
     def _feed_response(self, path: BodyPath, events: list[BodyEvent]) -> None:
         try:
             path.feed(events)
-        except Exception:
+        except BaseException:
             self._response_broke()
             return
         if not self._deaf and events and type(events[-1]) is End:

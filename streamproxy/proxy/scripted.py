@@ -216,6 +216,8 @@ class ScriptedExchange(AskingExchange):
         if (head.method == b"HEAD") is not (self._head.method == b"HEAD") or head.method == b"CONNECT":
             raise ValueError(f"its method can't become {head.method.decode()}: the response would be read otherwise")
         headers = reframed(head.headers, self._head.headers, self._head.framing)
+        if headers.count(b"host") > 1:
+            raise ValueError("it has several Host fields")
         self._sent = head._replace(headers=headers, framing=self._sent.framing)
         host, origin = headers.get(b"host"), self._target.origin
         if origin != target.origin:
@@ -271,6 +273,9 @@ class ScriptedExchange(AskingExchange):
     def origin_connected(self, upstream: UpstreamConnection) -> None:
         assert self._seen is not None
         server = self._seen.server_conn
+        if not isinstance(server, Server):
+            # A script has put something else in its place.
+            self._seen.server_conn = server = Server()
         server.peername = upstream.peername
         server.timestamp_start = self._seconds()
         server.tls_established = ISSLTransport.providedBy(upstream.transport)

@@ -12,6 +12,12 @@ from streamproxy.scripts import http
 from streamproxy.stream.body import BodyPath
 from streamproxy.wire.headers import NO_HEADERS, Headers
 
+# What says how a message is framed, sent on, read or let in (RFC 9110 section 6.5.1).
+NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
+    b"content-length host content-encoding content-type content-range trailer authorization cookie set-cookie "
+    b"cache-control max-forwards expect range".split()
+)
+
 
 def for_the_connection(edits: tuple[HeaderEdits, ...]) -> tuple[HeaderEdits, ...]:
     """What of rules' edits is for the next connection alone: what came of such fields doesn't go on, this does."""
@@ -58,6 +64,9 @@ def take_body(message: http.Message, path: BodyPath) -> bool:
     if message.content_changed:
         path.held.replace(message.raw_content or b"")
     trailers = NO_HEADERS if message.trailers is None else message.trailers.to_wire()
+    for name in trailers.names:
+        if name in NOT_IN_TRAILERS:
+            raise ValueError(f"{name.decode('latin-1')} can't be a trailer: it is needed before the body")
     if trailers != path.held.trailers:
         path.held.trailers = trailers
     return message.content_changed

@@ -81,6 +81,7 @@ class Calls:
     __slots__ = (
         "_began",
         "_clock",
+        "_handler",
         "_interrupts",
         "_logged",
         "_main",
@@ -111,6 +112,8 @@ class Calls:
         self._stopping = False
         self._interrupts = False
         self._old_signal: object = None
+        # What is called for SIGALRM: the very object, which a method isn't twice.
+        self._handler: Callable[[int, FrameType | None], None] = self._interrupt
         # When a call was interrupted last, and how often the one that is over its time was spared.
         self._raised_at = 0.0
         self._spared = 0
@@ -119,9 +122,12 @@ class Calls:
         """Call `function`; what it raises is logged, with its traceback, and comes out as a `ScriptError`."""
         try:
             return self.watch(name, function, *args)
-        except (ScriptError, KeyboardInterrupt):
+        except ScriptError:
             raise
         except BaseException as error:
+            # Once the reactor runs, a real interrupt from the keyboard is its own to see.
+            if isinstance(error, KeyboardInterrupt) and self._thread is None:
+                raise
             failure = self.failed(name, error)
         # Raised out here it doesn't keep the user's frames, with all that is in them, as its context.
         try:
@@ -147,6 +153,8 @@ class Calls:
             # A call in which this one was made isn't charged for it.
             self._began = outer_began + now - began if outer_began else 0.0
             self._name = outer_name
+            if not outer_began and self._interrupts and signal.getsignal(signal.SIGALRM) is not self._handler:
+                self._take_signal_back(name)
             if took > self.budget:
                 self._took_long(name, took)
 
@@ -181,7 +189,8 @@ class Calls:
         elif signal.getsignal(signal.SIGALRM) not in _FREE:
             log.warn("scripts that don't end can't be interrupted: SIGALRM is in use")
         else:
-            self._old_signal = signal.signal(signal.SIGALRM, self._interrupt)
+            self._handler = self._interrupt
+            self._old_signal = signal.signal(signal.SIGALRM, self._handler)
             self._interrupts = True
         self._stopping = False
         self._wake.clear()
@@ -196,7 +205,7 @@ class Calls:
         self._stopping = True
         self._wake.set()
         thread.join()
-        if self._interrupts and signal.getsignal(signal.SIGALRM) == self._interrupt:
+        if self._interrupts and signal.getsignal(signal.SIGALRM) is self._handler:
             # Ignored first: that drops one which is on its way, and whose default would be to end the process.
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
             signal.signal(signal.SIGALRM, self._old_signal)  # type: ignore[arg-type]
@@ -238,7 +247,12 @@ class Calls:
             elif self._interrupts:
                 # One that was interrupted has as long again to clean up behind itself.
                 wait = self._raised_at + self.most - perf_counter() if self._raised_at > began else 0.0
-                if wait <= 0.0:
+                if wait <= 0.0 and signal.getsignal(signal.SIGALRM) is not self._handler:
+                    # It would end the process, or do what the script wants.
+                    if self._worth_logging("SIGALRM is gone"):
+                        log.error("{name} took SIGALRM, and can't be interrupted", name=self._name)
+                    wait = self.budget
+                elif wait <= 0.0:
                     # Whether there is still something to interrupt is decided by `_interrupt`, in the main thread.
                     signal.pthread_kill(self._main, signal.SIGALRM)
                     wait = RETRY
@@ -288,6 +302,11 @@ class Calls:
         self._spared = 0
         self._raised_at = now
         raise ScriptHung
+
+    def _take_signal_back(self, name: str) -> None:
+        """A script has taken SIGALRM for itself, without which none could be interrupted."""
+        signal.signal(signal.SIGALRM, self._handler)
+        log.warn("{name} took SIGALRM, which ends scripts that hang; it was taken back", name=name)
 
     def _took_long(self, name: str, took: float) -> None:
         if self._worth_logging(f"{name} took"):

@@ -15,7 +15,7 @@ from streamproxy.filters.chain import Filter, Pause, Piece
 from streamproxy.scripts.calls import Calls, ScriptError
 from streamproxy.scripts.loop import ScriptLoop
 from streamproxy.scripts.over_chunks import OverAsyncChunks, OverChunks
-from streamproxy.scripts.pieces import END, Pieces
+from streamproxy.scripts.pieces import END, MOST_EMPTY, Pieces
 
 # What an async generator that answers for one event or line may give.
 MOST_ITEMS = 10_000
@@ -103,7 +103,12 @@ class Asker:
             self._loop.cancel(self._pause)
 
     def _steps(self, iterator: Iterator[object]) -> Iterator[object]:
+        empty = 0
         while (item := self._calls.run(self._name, next, iterator, END)) is not END:
+            # Each step is a call of its own, so that a watch over calls sees no end of them.
+            empty = empty + 1 if type(item) in (bytes, str) and not item else 0
+            if empty > MOST_EMPTY:
+                raise ScriptError(self._name, f"gave nothing {MOST_EMPTY:,} times in a row")
             yield item
 
 
@@ -127,29 +132,34 @@ class _Called(Pieces):
 class _Fed(Pieces):
     """An object with `feed`, made when the body begins."""
 
-    __slots__ = ("_make", "_object")
+    __slots__ = ("_abort", "_feed", "_finish", "_make", "_object")
 
     def __init__(self, make: Callable[[], object], name: str, calls: Calls, loop: ScriptLoop) -> None:
         super().__init__(name, calls, loop)
         self._make = make
         self._object: Any = None
+        self._feed: Any = None
+        self._finish: Any = None
+        self._abort: Any = None
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         if data and self._begin():
-            yield from self._asked(f"{self._name}.feed", self._object.feed, data)
+            yield from self._asked(f"{self._name}.feed", self._feed, data)
 
     def finish(self) -> Iterator[Piece]:
         if self._begin():
-            finish = getattr(self._object, "finish", None)
-            if finish is not None:
-                yield from self._asked(f"{self._name}.finish", finish)
+            if self._finish is not None:
+                yield from self._asked(f"{self._name}.finish", self._finish)
             self._over = True
 
     def _begin(self) -> bool:
         """Make the object, if there is none yet; whether there is anything to do."""
         if self._object is None and not self._over:
             try:
-                self._object = self._inside(self._name, self._make)
+                made: Any = self._inside(self._name, self._make)
+                # Looking them up may be code of the user's as well.
+                self._feed, self._finish, self._abort = self._inside(self._name, _methods, made)
+                self._object = made
             except ScriptError:
                 self._over = True
                 raise
@@ -157,9 +167,12 @@ class _Fed(Pieces):
 
     def _give_up(self, why: str) -> None:
         super()._give_up(why)
-        abort = getattr(self._object, "abort", None)
-        if abort is not None:
-            self._calls.run(f"{self._name}.abort", abort, why)
+        if self._abort is not None:
+            self._calls.run(f"{self._name}.abort", self._abort, why)
+
+
+def _methods(thing: Any) -> tuple[Any, Any, Any]:
+    return thing.feed, getattr(thing, "finish", None), getattr(thing, "abort", None)
 
 
 def _made(made: Callable[..., object], flow: object) -> object:

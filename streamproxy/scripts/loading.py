@@ -26,7 +26,7 @@ from twisted.logger import Logger
 
 from streamproxy.scripts import ctx
 from streamproxy.scripts.addonmanager import Loader
-from streamproxy.scripts.calls import Calls
+from streamproxy.scripts.calls import Calls, ScriptHung
 from streamproxy.scripts.loop import ScriptLoop
 
 FLOW_HOOKS = (
@@ -300,6 +300,8 @@ def _load_error(path: str, place: str, error: BaseException) -> ScriptLoadError:
         if error.filename != place:
             path = error.filename
         return ScriptLoadError(path, error.lineno, f"{type(error).__name__}: {error.msg}")
+    if isinstance(error, ScriptHung):
+        return ScriptLoadError(path, line, "it doesn't come to its end while it is loaded, and was interrupted")
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "mitmproxy":
         words += "; write `from streamproxy.scripts import http, ctx`"

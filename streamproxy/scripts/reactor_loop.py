@@ -235,8 +235,6 @@ class ReactorLoop(asyncio.AbstractEventLoop):
                     try:
                         # What a callback raises goes to `call_exception_handler`.
                         self._calls.watch(handle._context.get(NAME, "a script"), handle._run)  # type: ignore[attr-defined]
-                    except KeyboardInterrupt:
-                        raise
                     except BaseException as error:
                         # One that asyncio lets pass; a task that raised it has it as its outcome as well.
                         self.call_exception_handler({"exception": error})

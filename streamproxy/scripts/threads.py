@@ -62,6 +62,9 @@ class DaemonThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function())
+                except StopIteration as error:
+                    # A future can't have it, and would never end.
+                    future.set_exception(RuntimeError(f"raised StopIteration: {error}"))
                 except BaseException as error:
                     future.set_exception(error)
             del work, future, function

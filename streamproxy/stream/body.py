@@ -294,13 +294,14 @@ class BodyPath:
     def _gather_on(self) -> None:
         if self._dead or self._spool is None:
             return
-        self._pump.waited()
-        self._pausing = None
+        pause, self._pausing = self._pausing, None
         try:
             self._gather()
-        except Exception:
+        except BaseException:
             if self.broken is not None:
                 self.broken()
+        # At the end, for that may bring more.
+        self._pump.waited(pause)
 
     def _became_whole(self) -> None:
         pause = None if self.when_whole is None else self.when_whole()
@@ -321,7 +322,7 @@ class BodyPath:
         self._pump.waited()
         try:
             self._release_whole()
-        except Exception:
+        except BaseException:
             if self.broken is not None:
                 self.broken()
 

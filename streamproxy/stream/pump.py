@@ -133,9 +133,9 @@ class Pump:
         if self._valve is not None:
             self._valve.close(SINK_FULL)
 
-    def waited(self) -> None:
-        """The pause is over, or of no importance any more."""
-        if self._pause is None:
+    def waited(self, pause: Pause | None = None) -> None:
+        """`pause`, or whatever is waited for, is over or of no importance any more."""
+        if self._pause is None or (pause is not None and self._pause is not pause):
             return
         self._pause = None
         if self._queue or self._finishing or self._sink is not None:
@@ -211,7 +211,8 @@ class Pump:
             corked.cork()
         try:
             moved = self._move()
-        except Exception:
+        except BaseException:
+            # A user's function may raise anything.
             if corked is not None:
                 # What it gave before goes first: whoever is told may end the connection.
                 corked.uncork()
@@ -251,6 +252,9 @@ class Pump:
         while queue and sink is not None and not sink.full and self._pause is None:
             data = queue[0]
             if type(data) is not bytes:
+                if (over := self.turn_is_over(turn)) is not None:
+                    self._wait(over)
+                    break
                 piece = next(data, None)  # type: ignore[arg-type]
                 if piece is None:
                     queue.popleft()
@@ -258,8 +262,6 @@ class Pump:
                     self._wait(piece)  # type: ignore[arg-type]
                 elif piece:
                     queue.appendleft(piece)
-                elif (over := self.turn_is_over(turn)) is not None:
-                    self._wait(over)
                 continue
             moved = True
             at, length = self._at, len(data)

@@ -18,6 +18,12 @@ async def on_record(record):
 async def transform(chunk):
     await asyncio.sleep(0.25)
     return chunk.upper()
+
+
+async def over_chunks(chunks):
+    async for chunk in chunks:
+        await asyncio.sleep(0.25)
+        yield chunk.upper()
 """
 GET = b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST = b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\n"
@@ -56,6 +62,35 @@ class HeldTests(StageTestCase):
                 client.say(b"ten bytes.")
                 settle(stage, client)
             self.assertEqual(read_request(bytes(stage.origin.heard)).body, b"TEN BYTES." * 3, manner)
+
+    def test_a_body_that_is_let_go_while_its_function_waits_goes_on(self) -> None:
+        body = b'{"a": 1}\n' * 400
+        rule = "{response: {lines: 'FILE:on_record'}}]\nhold: always\nstream_large_bodies: 1k\nscripts: ["
+        for manner in (TCP, TLS):
+            stage = self.stage(rule, manner)
+            client = stage.client()
+            client.say(GET)
+            stage.settle(client)
+            stage.origin.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200\r\n" + body[:512] + b"\r\n")
+            stage.origin.say(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - 512, body[512:]))
+            settle(stage, client)
+            self.assertEqual(read_response(bytes(client.heard)).body, body)
+
+    def test_an_upload_that_is_given_up_while_its_function_waits_looks_cut(self) -> None:
+        for manner in (TCP, TLS):
+            stage = self.stage("{request: {stream: true, transform: 'FILE:over_chunks'}}", manner)
+            client = stage.client()
+            chunks = b"5\r\nhello\r\n7\r\n secret\r\n6\r\n world\r\n0\r\n\r\n"
+            client.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            stage.turn()
+            origin = stage.origin
+            client.reset()
+            settle(stage, client)
+            origin.take()
+            self.assertFalse(bytes(origin.heard).endswith(b"0\r\n\r\n"), manner)
+            # An end behind a part of it; a reset is for who has had all.
+            self.assertEqual((origin.disconnected, origin.aborted), (True, False), manner)
+            self.assertEqual([flow.outcome for flow in stage.journal.flows], ["client-gone"])
 
 
 class HoldTimeTests(StageTestCase):

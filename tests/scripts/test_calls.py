@@ -140,6 +140,25 @@ class HangTests(CallsTestCase):
         # And nothing of it meets who is called next.
         self.assertEqual(self.calls.run("x.py:g", sum, range(100_000)), 4_999_950_000)
 
+    def test_an_interrupt_from_the_keyboard_that_a_script_makes_up_is_its_own(self) -> None:
+        def interrupts() -> None:
+            raise KeyboardInterrupt
+
+        self.assertIn("raised KeyboardInterrupt", self.fails(interrupts))
+
+    def test_the_signal_is_taken_back_from_a_script(self) -> None:
+        def alarm() -> None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+        def loop() -> None:
+            while True:
+                pass
+
+        self.calls.run("x.py:f", alarm)
+        self.assertEqual(len(self.logged("x.py:f took SIGALRM")), 1)
+        # With that it would end the process.
+        self.hangs(loop)
+
     def test_an_endless_loop_ends(self) -> None:
         def loop() -> None:
             while True:

@@ -585,6 +585,16 @@ class AskerTests(FormsTestCase):
         self.assertEqual(self.ask(lambda item, flow=None: (item, flow)), ("item", "flow"))
         self.assertEqual(self.ask(lambda item, size=4: (item, size)), ("item", 4))
 
+    def test_one_that_gives_nothing_for_ever_is_ended(self) -> None:
+        def function(item: object) -> Iterator[bytes]:
+            while True:
+                yield b""
+
+        answer = self.ask(function)
+        assert isinstance(answer, Iterator)
+        error = self.assertRaises(ScriptError, list, answer)
+        self.assertIn("x.py:f gave nothing", str(error))
+
     def test_a_coroutine_is_a_pause_with_its_result(self) -> None:
         async def function(item: str) -> str:
             await asyncio.sleep(1)
