@@ -15,13 +15,15 @@ from streamproxy.filters.tap import Seeing, show
 from streamproxy.rules.verdict import How, RequestVerdict, ResponseVerdict
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.spool import Spool, SpoolFull
-from streamproxy.wire.chunked import BodyWriter
+from streamproxy.wire.chunked import BodyWriter, ChunksMade
 from streamproxy.wire.framing import unvouched
 from streamproxy.wire.message import BodyEvent, End, Framing, Kind
 
 # What of a held body is made into bytes at once.
 BATCH_BYTES = 65536
 BATCH_EVENTS = 512
+# From so many bytes on a chunk is written in parts.
+LARGE = 16384
 NOTHING: frozenset[bytes] = frozenset()
 Verdict = RequestVerdict | ResponseVerdict
 
@@ -379,7 +381,15 @@ def _encoded(batches: Iterator[Batch], writer: BodyWriter, sent: Seeing | None) 
         else:
             if sent is not None:
                 show(events, sent)
-            yield writer.encode(events)
+            first = events[0] if len(events) == 1 else None
+            if type(first) is bytes and len(first) >= LARGE and isinstance(writer, ChunksMade):
+                # One chunk, without a copy of it.
+                begins, ends = writer.around(len(first))
+                yield begins
+                yield first
+                yield ends
+            else:
+                yield writer.encode(events)
 
 
 def _after(pause: Pause, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -121,6 +121,10 @@ class ChunksMade:
     def __init__(self, most: int) -> None:
         self._most = max(1, most - len(b"%x\r\n\r\n" % most))
 
+    def around(self, size: int) -> tuple[bytes, bytes]:
+        """What stands before and behind `size` bytes that are one chunk, however large."""
+        return b"%x\r\n" % size, b"\r\n"
+
     def encode(self, events: Iterable[BodyEvent]) -> bytes:
         out: list[bytes] = []
         most = self._most
