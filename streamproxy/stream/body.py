@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 from streamproxy.filters.chain import Chain, Pause
@@ -333,16 +334,10 @@ class BodyPath:
         self._spool = None
         head, writer = self._begin(length)
         self._writer = writer
-
-        def message() -> Iterator[bytes]:
-            yield head
-            for events in batched(spool.events()):
-                yield writer.encode(events)
-
         if whole and (self._stages is None or self._stages.fault is None):
-            self.whole = message
+            self.whole = partial(_message, head, spool, writer)
         if self._plain:
-            self._pump.pour(message())
+            self._pump.pour(_message(head, spool, writer))
         else:
             self._pump.write(head)
             self._pour(batched(spool.events()), writer)
@@ -371,6 +366,13 @@ def batched(events: Iterable[BodyEvent]) -> Iterator[list[BodyEvent]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _message(head: bytes, spool: Spool, writer: BodyWriter) -> Iterator[bytes]:
+    """The bytes of a message whose body was held. No function within another: compiled, that would keep the body."""
+    yield head
+    for events in batched(spool.events()):
+        yield writer.encode(events)
 
 
 def _encoded(batches: Iterator[Batch], writer: BodyWriter, sent: Seeing | None) -> Iterator[bytes | Pause]:

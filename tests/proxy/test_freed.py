@@ -7,7 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from streamproxy.proxy.exchange import Exchange
 from streamproxy.proxy.secure import OriginHandshake
 from streamproxy.proxy.upstream import UpstreamConnection
+from streamproxy.stream.spool import Spool
 from streamproxy.wire.http1 import RequestReader, ResponseReader
+from tests.conversation import Stage, settings_of
 from tests.secure import SecureStage
 
 KINDS = (Exchange, OriginHandshake, RequestReader, ResponseReader, UpstreamConnection)
@@ -64,3 +66,17 @@ class FreedTests(SynchronousTestCase):
         below.protocol = self.stage.origin.protocol = None
         del below, client, origin
         self.check_freed()
+
+    def test_a_body_that_was_held(self) -> None:
+        stage = Stage(settings_of("hold: always\n"))
+        client = stage.client()
+        client.say(b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        stage.settle(client)
+        stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+        spools = [each for each in gc.get_objects() if type(each) is Spool]
+        self.assertEqual(len(spools), 1)
+        spools.clear()
+        stage.origin.say(b"lo")
+        stage.settle(client)
+        self.assertTrue(bytes(client.heard).endswith(b"hello"))
+        self.assertEqual([each for each in gc.get_objects() if type(each) is Spool], [])
