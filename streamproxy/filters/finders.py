@@ -31,7 +31,7 @@ class Literal(NamedTuple):
 
 
 class Regex(NamedTuple):
-    """A regex to find, and what to put there; `seconds` of processor time are what it may take (see `Replace`)."""
+    """A regex to find, and what to put there; `seconds` are what it may take (see `Replace`)."""
 
     find: CompiledRegex
     put: Template

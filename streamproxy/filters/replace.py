@@ -49,7 +49,7 @@ def regex(
 ) -> Regex:
     """A regex (of `compile_regex`) to replace by a template (see `check_template`, whose ValueErrors it raises).
 
-    `seconds` is how much processor time it may take, for a piece of a body or for a search (see `Replace`).
+    `seconds` is how much time it may take, for a piece of a body or for a search (see `Replace`).
     """
     if hold_back < 1:
         raise ValueError("a regex must hold back one byte at least")

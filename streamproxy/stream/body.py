@@ -72,10 +72,10 @@ class Stages:
 
 
 class HoldTime(Protocol):
-    """Watches what a chain keeps back, and calls `BodyPath.release_held` when that has been so for too long."""
+    """Watches what a chain keeps back, and lets go of it when that has been so for too long."""
 
     def watch(self, release: Callable[[Iterator[bytes | Pause]], None]) -> None:
-        """Some of the body has gone through the chain."""
+        """Some of the body has gone through the chain; `release` is given what is let go."""
 
     def stop(self) -> None: ...
 
@@ -162,13 +162,9 @@ class BodyPath:
 
     @property
     def held(self) -> Spool:
-        """The spool of a body that is whole and still held; `when_whole` may put another in its place."""
+        """The spool of a body that is whole and still held; `when_whole` may change what is in it."""
         assert self._spool is not None
         return self._spool
-
-    @held.setter
-    def held(self, spool: Spool) -> None:
-        self._spool = spool
 
     def feed(self, events: list[BodyEvent]) -> None:
         """Send `events` on."""
