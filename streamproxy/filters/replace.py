@@ -59,16 +59,15 @@ def regex(
 class Replace:
     """A filter that puts one text for another; of patterns the first listed has precedence.
 
-    `hold_time` (seconds) is kept for whoever has the clock, and means nothing here. `clock` gives seconds: with it a
-    regex has its `seconds` for each 64 KiB of the body, and a quarter of all time beside that; without, for a search.
+    `clock` gives seconds: with it a regex has its `seconds` for each 64 KiB of the body, beside a quarter of all
+    time; without, for a search.
     """
 
-    __slots__ = ("_before", "_buffer", "_done", "_finders", "_look_back", "_running", "hold_time")
+    __slots__ = ("_before", "_buffer", "_done", "_finders", "_look_back", "_running")
 
     def __init__(
         self,
         patterns: Sequence[Pattern],
-        hold_time: float | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._finders: list[Finder] = []
@@ -79,7 +78,6 @@ class Replace:
             else:
                 self._finders.append(RegexFinder(order, pattern, clock))
                 self._look_back = max(self._look_back, pattern.find.syntax.look_back)
-        self.hold_time = hold_time
         # Bytes that have been sent on, for patterns that look back; and from `_done` on, what is held.
         self._buffer = b""
         self._done = 0

@@ -92,7 +92,7 @@ class StageFactory:
             filters: list[Filter] = [] if decoded is None else [decoded]
             if work.replacements:
                 patterns = _patterns(work.replacements, self._settings.timeouts.regex)
-                replace = Replace(patterns, work.hold_time, time.monotonic)
+                replace = Replace(patterns, time.monotonic)
                 filters.append(replace)
             first_behind = len(filters)
             filters += [self._function(function, script_flow) for function in work.functions]

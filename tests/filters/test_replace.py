@@ -171,10 +171,6 @@ class ReleaseTests(SynchronousTestCase):
         self.assertEqual(b"".join(made), b"a *** ")
         self.assertEqual(stage.release(), b"sec")
 
-    def test_the_hold_time_is_for_who_has_the_clock(self) -> None:
-        self.assertEqual(Replace([], hold_time=0.5).hold_time, 0.5)
-        self.assertIs(Replace([]).hold_time, None)
-
     def test_a_body_given_up_holds_nothing(self) -> None:
         stage = replacing([(b"secret", b"***")])
         list(stage.feed(b"sec"))
