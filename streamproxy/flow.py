@@ -6,6 +6,7 @@ The machinery that moves an exchange is in `proxy/exchange.py`; nothing here act
 from __future__ import annotations
 
 from streamproxy.filters.tap import Captured, Recorded
+from streamproxy.filters.websocket import WebSocketData
 from streamproxy.rules.verdict import Way
 
 # The outcomes of an exchange, one word each (DESIGN section 7).
@@ -64,7 +65,7 @@ class Flow:
     Times are in seconds: `started` since the epoch, `first_byte` (of the response, to the client) and `duration`
     since `started`, None as long as there is none. The four counters are bytes of wire on either side, heads
     and framing included. `status` is the final response's as the client saw it, None where it saw none. `error`
-    says in words what went wrong.
+    says in words what went wrong. `websocket` is what was recorded of a WebSocket, where the exchange became one.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Flow:
         "started",
         "status",
         "url",
+        "websocket",
     )
 
     def __init__(self, id: str, started: float, client: str, method: str = "-", url: str = "-") -> None:
@@ -97,6 +99,7 @@ class Flow:
         self.rules: list[str] = []
         self.request = BodyRecord()
         self.response = BodyRecord()
+        self.websocket: WebSocketData | None = None
         self.client_in = 0
         self.client_out = 0
         self.origin_out = 0

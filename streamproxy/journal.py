@@ -1,8 +1,8 @@
 """One structured line for each exchange, on the log; and the log itself.
 
 A line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of a URL's
-parameters, the values of those that are named like a secret are left out, and so is a user's name and password. What
-a client may write as long as it likes is cut.
+parameters, the values of those that are named like a secret are left out, and so is a user's name and password. Of a
+WebSocket it has counts, and no payload. What a client may write as long as it likes is cut.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from streamproxy.filters.tap import Recorded
+from streamproxy.filters.websocket import Counted, WebSocketData
 from streamproxy.flow import BodyRecord, Flow
 
 # Names of parameters, in lower case, whose values are secrets: what they have in them, their words, themselves.
@@ -54,6 +55,8 @@ _USER = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.\-]*+:)?+//|)[^/?#]*@")
 LONGEST_NAME = 100
 LONGEST_METHOD = 64
 LONGEST_URL = 2048
+# What a close frame has room for, in bytes of UTF-8 (RFC 6455 section 5.5).
+LONGEST_REASON = 123
 ROTATE_LENGTH = 100_000_000
 MOST_ROTATED_FILES = 100
 log = Logger()
@@ -126,6 +129,7 @@ def log_line(flow: Flow) -> str:
         f'"method": {_text(_cut(flow.method, LONGEST_METHOD))}, "url": {_text(without_secrets(flow.url))}, '
         f'"status": {"null" if flow.status is None else flow.status}, "outcome": "{flow.outcome}", '
         f'"rules": [{rules}], "request": {_body(flow.request)}, "response": {_body(flow.response)}, '
+        f"{'' if flow.websocket is None else _websocket(flow.websocket)}"
         f'"bytes": {{"client_in": {flow.client_in}, "client_out": {flow.client_out}, '
         f'"origin_in": {flow.origin_in}, "origin_out": {flow.origin_out}}}, '
         f'"first_byte_ms": {_milliseconds(flow.first_byte)}, "duration_ms": {_milliseconds(flow.duration)}'
@@ -140,6 +144,32 @@ def _body(record: BodyRecord) -> str:
         received, sent = record.recorded
         recorded = f', "received": {_recorded(received)}, "sent": {_recorded(sent)}'
     return f'{{"how": "{record.how}"{why}, "size": {record.size}{recorded}}}'
+
+
+def _websocket(websocket: WebSocketData) -> str:
+    """How a WebSocket went: how much each side sent, and how it closed; never a payload."""
+    mode = "streamed" if websocket.streamed else "messages"
+    return (
+        f'"websocket": {{"mode": "{mode}", "client": {_counted(websocket.from_client)}, '
+        f'"origin": {_counted(websocket.from_origin)}, "close": {_close(websocket)}}}, '
+    )
+
+
+def _counted(side: Counted) -> str:
+    return (
+        f'{{"messages": {side.messages}, "bytes": {side.bytes}, "pings": {side.pings}, "pongs": {side.pongs}, '
+        f'"dropped": {side.dropped}, "injected": {side.injected}}}'
+    )
+
+
+def _close(websocket: WebSocketData) -> str:
+    """How it closed: null if nobody told; it was the proxy if it was neither side."""
+    code, by_client = websocket.close_code, websocket.closed_by_client
+    if code is None and by_client is None:
+        return "null"
+    by = "proxy" if by_client is None else "client" if by_client else "origin"
+    reason = (websocket.close_reason or "").encode(errors="backslashreplace")[:LONGEST_REASON].decode(errors="ignore")
+    return f'{{"code": {"null" if code is None else code}, "reason": {_text(reason)}, "by": "{by}"}}'
 
 
 def _recorded(body: Recorded) -> str:

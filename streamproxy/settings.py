@@ -40,7 +40,8 @@ class Limits:
     """Sizes in bytes, and counts; `body` is None where there is no limit.
 
     `capture` is what is recorded of a body, `captures` and `capture_files` of all, in memory and in files.
-    `decoded_body` and `decoded_ratio` bound what a body's content codings may make of it, `event` one event or record.
+    `decoded_body` and `decoded_ratio` bound what a body's content codings may make of it, `event` one event or record,
+    `websocket_message` one message that is put together.
     """
 
     head: int = 64 << 10
@@ -48,6 +49,7 @@ class Limits:
     trailers: int = 16 << 10
     held_body: int = 8 << 20
     body: int | None = None
+    websocket_message: int = 16 << 20
     connections: int = 10_000
     capture: int = 64 << 10
     captures: int = 64 << 20
@@ -181,26 +183,37 @@ def _each_part(configuration: schema.Configuration) -> Iterator[tuple[Path, sche
 
 
 def _regex_problems(configuration: schema.Configuration, document: Document) -> list[Problem]:
-    """What is wrong with the regexes that bodies are searched for."""
+    """What is wrong with the regexes that bodies and messages are searched for."""
     problems = []
+    for path, index, regex, put in _each_regex(configuration):
+        found, key = None, "regex"
+        try:
+            compiled = compile_regex(regex)
+            key = "with"
+            if put is not None:
+                check_template(compiled, put.decode())
+        except ValueError as error:
+            found = str(error)
+        if found is not None:
+            # A list of one may have been written without being one.
+            below: Path = (*path, index, key)
+            if below not in document.places:
+                below = (*path, key)
+            problems.append(_problem(document, below, f"{dotted(below)}: {found}"))
+    return problems
+
+
+def _each_regex(configuration: schema.Configuration) -> Iterator[tuple[Path, int, str, bytes | None]]:
+    """The regexes that bodies and messages are searched for: the list that each stands in, where in it, what it is, and
+    the template of what is put in its place, if anything is."""
     for path, changes in _each_part(configuration):
         for index, each in enumerate(changes.replace):
-            if each.regex is None:
-                continue
-            found, key = None, "regex"
-            try:
-                compiled = compile_regex(each.regex)
-                key = "with"
-                check_template(compiled, each.put.decode())
-            except ValueError as error:
-                found = str(error)
-            if found is not None:
-                # A list of one may have been written without being one.
-                below: Path = (*path, "replace", index, key)
-                if below not in document.places:
-                    below = (*path, "replace", key)
-                problems.append(_problem(document, below, f"{dotted(below)}: {found}"))
-    return problems
+            if each.regex is not None:
+                yield (*path, "replace"), index, each.regex, each.put
+    for number, rule in enumerate(configuration.rules):
+        for index, message in enumerate(rule.websocket.messages):
+            if message.regex is not None:
+                yield ("rules", number, "websocket", "messages"), index, message.regex, message.put
 
 
 def _pace_problems(configuration: schema.Configuration, document: Document) -> list[Problem]:
@@ -262,6 +275,7 @@ def _settings(configuration: schema.Configuration, scripts: Scripts, functions: 
             trailers=limits.trailers,
             held_body=limits.held_body,
             body=limits.body,
+            websocket_message=limits.websocket_message,
             connections=limits.connections,
             capture=limits.capture,
             captures=limits.captures,
@@ -312,6 +326,7 @@ def _streaming(configuration: schema.Configuration, scripts: Scripts) -> Streami
         body=configuration.limits.body,
         request_hook=f"script {request[0].name}" if request else None,
         response_hook=f"script {response[0].name}" if response else None,
+        websockets=configuration.stream_websockets,
     )
 
 

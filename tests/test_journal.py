@@ -12,8 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.filters.tap import Budget
+from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
 from streamproxy.flow import BodyRecord, Flow
-from streamproxy.journal import LONGEST_URL, Journal, LogFileObserver, TwistdLog, log_line
+from streamproxy.journal import LONGEST_REASON, LONGEST_URL, Journal, LogFileObserver, TwistdLog, log_line
 from tests.conversation import REFUSED, Stage, settings_of
 from tests.proxy.test_rules_on_messages import GET, OK, POST
 
@@ -105,6 +107,72 @@ class LineTests(SynchronousTestCase):
         line = log_line(flow(url="http://a/\udcff\x00\x7f\u2028", error='"\\\n'))
         self.assertEqual(json.loads(line)["error"], '"\\\n')
         self.assertEqual(len(line.splitlines()), 1)
+
+
+def websocket(**more) -> WebSocketData:
+    made = WebSocketData(1000, Budget(1000))
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def websocket_part(data: WebSocketData) -> dict:
+    return json.loads(log_line(flow(websocket=data)))["websocket"]
+
+
+class WebSocketLineTests(SynchronousTestCase):
+    def test_what_each_side_sent_and_how_it_closed_is_in_it_and_no_payload(self):
+        data = websocket(closed_by_client=True, close_code=1000, close_reason='good"bye')
+        dropped = WebSocketMessage(1, True, b"a payload that is dropped")
+        dropped.drop()
+        data.keep(dropped)
+        data.keep(WebSocketMessage(2, True, b"a payload"))
+        data.keep(WebSocketMessage(1, False, b"payload"))
+        data.keep(WebSocketMessage(1, False, b"payload", injected=True))
+        data.show(WebSocketMessage(1, False, b"payload"))
+        data.from_client.pings, data.from_origin.pongs = 3, 4
+        line = log_line(flow(outcome="switched", websocket=data))
+        self.assertNotIn("payload", line)
+        self.assertEqual(
+            json.loads(line)["websocket"],
+            {
+                "mode": "messages",
+                "client": {"messages": 2, "bytes": 34, "pings": 3, "pongs": 0, "dropped": 1, "injected": 0},
+                "origin": {"messages": 1, "bytes": 7, "pings": 0, "pongs": 4, "dropped": 0, "injected": 1},
+                "close": {"code": 1000, "reason": 'good"bye', "by": "client"},
+            },
+        )
+
+    def test_it_stands_behind_the_response_and_nothing_else_is_changed(self):
+        plain = log_line(flow(outcome="switched"))
+        self.assertNotIn("websocket", plain)
+        before, behind = plain.split('"bytes": {"client_in"')
+        line = log_line(flow(outcome="switched", websocket=websocket()))
+        self.assertTrue(line.startswith(before + '"websocket": {"mode": "messages", '))
+        self.assertTrue(line.endswith('}, "bytes": {"client_in"' + behind))
+
+    def test_who_closed_it_is_told(self):
+        for by_client, by in ((True, "client"), (False, "origin"), (None, "proxy")):
+            part = websocket_part(websocket(closed_by_client=by_client, close_code=1006))
+            self.assertEqual(part["close"], {"code": 1006, "reason": "", "by": by})
+        self.assertEqual(websocket_part(websocket(closed_by_client=False))["close"]["code"], None)
+        self.assertIs(websocket_part(websocket())["close"], None)
+
+    def test_one_that_streamed_says_so(self):
+        self.assertEqual(websocket_part(websocket(streamed=True))["mode"], "streamed")
+
+    @given(st.text())
+    def test_any_reason_makes_one_line_and_is_cut_to_what_a_close_frame_holds(self, reason):
+        for text in (reason, reason * 200, reason + "ü" * 100, "\udcff" + reason):
+            line = log_line(flow(websocket=websocket(close_code=1000, close_reason=text)))
+            self.assertTrue(line.isascii() and line.isprintable())
+            shown = json.loads(line)["websocket"]["close"]["reason"]
+            self.assertLessEqual(len(shown.encode()), LONGEST_REASON)
+            if text.isprintable() and len(text.encode()) <= LONGEST_REASON:
+                self.assertEqual(shown, text)
+            elif text.isprintable():
+                self.assertTrue(text.startswith(shown))
+                self.assertGreater(len(shown.encode()), LONGEST_REASON - 4)
 
 
 class JournalTests(SynchronousTestCase):

@@ -40,6 +40,13 @@ def explain(status: int, why: str) -> Answer:
     return Answer(status, (_TEXT, _NO_SNIFF), text.encode())
 
 
+def other_version(why: str) -> Answer:
+    """The answer to a WebSocket of a version that isn't spoken (RFC 6455 section 4.4)."""
+    answer = explain(426, why)
+    fields = ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket"))
+    return answer._replace(headers=answer.headers + fields)
+
+
 def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
     """Make `answer` to a `method` request ready; `now` is in seconds since the epoch."""
     file: BinaryIO | None = None

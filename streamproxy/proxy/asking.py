@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from streamproxy.filters.chain import FilterError, Pause
 from streamproxy.flow import ANSWERED, FAILED, FORWARDED
 from streamproxy.proxy.exchange import Exchange
+from streamproxy.proxy.socket_hooks import SocketHooks
 from streamproxy.scripts import http
 from streamproxy.scripts.hooks import HookRun
 from streamproxy.stream.valve import Valve
@@ -127,6 +128,18 @@ class AskingExchange(Exchange):
         """A script wants no more of it: its connection ends, without a word."""
         self.flow.outcome, self.flow.error = FAILED, "killed by a script"
         self._over_and_out(ending=self._connection.abort)
+
+    def _socket_hooks(self) -> SocketHooks | None:
+        seen, proxy = self._seen, self._proxy
+        assert seen is not None
+        for run in self._late:
+            run.leave(proxy.clock, self._settings.timeouts.idle)
+        patience = self._settings.timeouts.idle
+        return SocketHooks(self._hooks, seen, proxy.calls, proxy.script_loop, proxy.clock, patience)
+
+    @property
+    def _is_ruled(self) -> bool:
+        return super()._is_ruled or any(self._hooks.values())
 
     @property
     def _waits_for(self) -> str | None:

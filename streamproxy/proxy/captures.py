@@ -69,7 +69,7 @@ class Captures:
     """
 
     def __init__(self, memory: int, files: int, folder: Callable[[], Path], stamp: str) -> None:
-        self._memory = Budget(memory)
+        self.memory = Budget(memory)
         self._files = Budget(files)
         self._folder = folder
         self._stamp = stamp
@@ -79,7 +79,7 @@ class Captures:
 
         `message` is "request" or "response".
         """
-        budget = self._files if in_files else self._memory
+        budget = self._files if in_files else self.memory
         received, sent = [
             Tap(limit, budget, InFile(self._path(f"{flow.id}-{message}-{side}")) if in_files else InMemory())
             for side in ("received", "sent")

@@ -107,6 +107,8 @@ class Proxy:
         self._captures = Captures(
             limits.captures, limits.capture_files, lambda: state_folder(state_dir) / "captures", via.decode("ascii")
         )
+        # What may be recorded in memory.
+        self.recording = self._captures.memory
         self.obey(settings)
 
     def obey(self, settings: Settings) -> None:

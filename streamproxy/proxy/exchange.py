@@ -11,17 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamproxy.filters.websocket import WebSocketData
 from streamproxy.flow import ANSWERED, FAILED, MALFORMED, ORIGIN_GONE, REFUSED
 from streamproxy.proxy import answers, heads
 from streamproxy.proxy.ends import Ends
 from streamproxy.proxy.faults import Request, Response
 from streamproxy.proxy.link import OriginLink
 from streamproxy.proxy.route import Route, direct
+from streamproxy.proxy.sides import Plan
+from streamproxy.proxy.socket_hooks import SocketHooks
 from streamproxy.proxy.target import decide_target
 from streamproxy.proxy.trust_page import is_trust_page
+from streamproxy.proxy.upgrading import Switched, Upgrade, upgrade_of
 from streamproxy.rules.verdict import BodyWork, HeaderEdits, How, Pace, RequestVerdict, ResponseVerdict, Way
 from streamproxy.stream.body import BodyPath, Stages
 from streamproxy.stream.pace import PacedSink
+from streamproxy.stream.pump import Pump
 from streamproxy.stream.sink import Sink
 from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.message import BodyEvent, End, Event, Kind, RequestHead, ResponseHead, Target, WireError
@@ -54,6 +59,8 @@ class Exchange(Ends):
         self._response_came: ResponseHead | None = None
         self._response_head: ResponseHead | None = None
         self._response_verdict: ResponseVerdict | None = None
+        # What it asks its connection to become.
+        self._upgrade: Upgrade | None = None
 
     # The request
 
@@ -98,6 +105,8 @@ class Exchange(Ends):
         """Forward the request; `events` are those of its body that have come."""
         verdict, sent = self._verdict, self._sent
         assert verdict is not None
+        if b"upgrade" in sent.headers and not self._may_upgrade(verdict):
+            return
         self.flow.request.goes(verdict.way)
         self._request_pump = pump = self._make_request_pump(self._connection.valve)
         stages = self._request_stages(verdict.work, verdict.way) if sent.framing.kind is not Kind.NONE else None
@@ -114,6 +123,28 @@ class Exchange(Ends):
             self._open_link()
         if not self._deaf:
             self._feed_request(path, events)
+
+    def _may_upgrade(self, verdict: RequestVerdict) -> bool:
+        """See what the request's Upgrade asks for; whether it may."""
+        try:
+            self._upgrade = upgrade_of(self._head, self._sent, verdict.websocket, self._is_ruled)
+        except WireError as error:
+            if error.status == 426:
+                self._answer(answers.other_version(error.reason), REFUSED)
+            else:
+                self.fail(MALFORMED, error.reason, error.status)
+            return False
+        work = verdict.websocket
+        if self._upgrade is None or work is None or (why := work.unreadable) is None:
+            return True
+        self.fail(REFUSED, why)
+        return False
+
+    @property
+    def _is_ruled(self) -> bool:
+        """Whether rules or scripts have a say on what may be asked of this origin."""
+        route = self._route
+        return route is not None and self._settings.rules.has_rules_for(route.origin.host, route.origin.port)
 
     def _prepare_request_path(self, path: BodyPath) -> None:
         """Nothing has gone through `path` yet."""
@@ -154,6 +185,9 @@ class Exchange(Ends):
         assert verdict is not None and target is not None
         if self._link is None:
             self._open_link()
+        upgrade = self._upgrade
+        if upgrade is not None:
+            head = head._replace(headers=upgrade.request_fields(head.headers))
         return heads.forward_request(
             head,
             target,
@@ -165,6 +199,7 @@ class Exchange(Ends):
             continued=self._continued,
             length=length,
             via=self._proxy.via,
+            upgrade=None if upgrade is None else upgrade.asked,
         )
 
     @property
@@ -237,7 +272,7 @@ class Exchange(Ends):
         for number, event in enumerate(events, 1):
             assert type(event) is ResponseHead
             if event.status == 101:
-                self.fail(MALFORMED, "the origin switched protocols unasked")
+                self._switch_offered(event)
                 return
             if event.status >= 200:
                 body: list[BodyEvent] = events[number:]  # type: ignore[assignment]
@@ -246,6 +281,22 @@ class Exchange(Ends):
             self._continued = self._continued or event.status == 100
             if head.version >= (1, 1):
                 pump.write(heads.forward_interim(event, self._proxy.via))
+
+    def _switch_offered(self, head: ResponseHead) -> None:
+        """The origin says 101."""
+        upgrade = self._upgrade
+        if upgrade is None:
+            self.fail(MALFORMED, "the origin switched protocols unasked")
+            return
+        if not self._request_is_through:
+            self.fail(MALFORMED, "the origin switched protocols before it was asked")
+            return
+        try:
+            upgrade.check(head)
+        except WireError as error:
+            self.fail(MALFORMED, error.reason)
+            return
+        self._response_begins(head, [])
 
     def _response_begins(self, head: ResponseHead, events: list[BodyEvent]) -> None:
         """The final response's head has come; `events` are what was read behind it."""
@@ -279,6 +330,9 @@ class Exchange(Ends):
         if said.way.refused:
             self.fail(REFUSED, "the response's body is too large")
             return
+        if head.status == 101:
+            self._switch(head, said, pump)
+            return
         self.flow.response.goes(said.way)
         if said.work.pace is not None:
             pump.attach(self._paced(self._connection.sink, said.work.pace))
@@ -311,3 +365,63 @@ class Exchange(Ends):
         self._close_framed = kind is Kind.CLOSE
         self._close = self._close or self._close_framed
         return data, writer
+
+    # What it may switch to
+
+    def _switch(self, head: ResponseHead, said: ResponseVerdict, pump: Pump) -> None:
+        """Tell the client that what it asked for is granted; the connections are another protocol's behind that."""
+        upgrade = self._upgrade
+        assert upgrade is not None
+        work = upgrade.work
+        if work is not None:
+            upgrade.work = work = work.adding(said.websocket)
+            if (why := work.unreadable) is not None:
+                self.fail(REFUSED, why)
+                return
+        self._response = Response.SENDING
+        self.flow.status = head.status
+        self.flow.first_byte = self._seconds() - self.flow.started
+        headers = upgrade.response_fields(head.headers, self._head.headers.get(b"sec-websocket-key"))
+        pump.flushed = self._switched
+        pump.finish(heads.forward_switch(head, headers, self._response_edits, self._proxy.via))
+
+    def _switched(self) -> None:
+        """The 101 has gone: the relay takes over."""
+        upgrade, link, said, verdict = self._upgrade, self._link, self._response_verdict, self._verdict
+        assert upgrade is not None and link is not None and said is not None and verdict is not None
+        self._over = self._deaf = True
+        connection, flow, layer = self._connection, self.flow, self._layer
+        end = link.hand_over()
+        plan = None if upgrade.handshake is None else self._plan(upgrade)
+        client = self._paced(connection.sink, said.work.pace)
+        origin = self._paced(end.sink, verdict.work.pace)
+        self._drop_link()
+        if self._response_pump is not None:
+            self._response_pump.abandon()
+        self._link = self._request_path = self._request_pump = self._response_pump = None
+        switched = Switched(connection, end, flow, self._sent_before, layer.taken)
+        switched.start(plan, layer.give_up(), origin, client)
+        layer.gave_up()
+
+    def _plan(self, upgrade: Upgrade) -> Plan:
+        """How the WebSocket goes."""
+        limits, work = self._settings.limits, upgrade.work
+        data = WebSocketData(limits.capture, self._proxy.recording)
+        data.streamed = upgrade.streams
+        rules = () if work is None else work.rules
+        return Plan(
+            upgrade.streams,
+            data,
+            self._socket_hooks(),
+            rules,
+            limits.websocket_message,
+            limits.capture,
+            self._settings.timeouts.regex,
+            upgrade.extended,
+            upgrade.with_client,
+            upgrade.with_origin,
+        )
+
+    def _socket_hooks(self) -> SocketHooks | None:
+        """What scripts want of a WebSocket."""
+        return None

@@ -151,6 +151,7 @@ def forward_request(
     continued: bool,
     length: int | None,
     via: bytes,
+    upgrade: bytes | None = None,
 ) -> tuple[bytes, BodyWriter]:
     """The head of a request as the origin gets it, and the writer of its body.
 
@@ -180,6 +181,8 @@ def forward_request(
         lines = edited(Headers([field_of(line) for line in lines]), edits).written
     if b"te" in headers and b"trailers" in headers.tokens(b"te"):
         lines += [b"TE: trailers", b"Connection: TE"]
+    if upgrade is not None:
+        lines += [b"Connection: Upgrade", b"Upgrade: " + upgrade]
     lines.append(_via(head.version, via))
     return request_head_bytes(head.method, target.path.encode("ascii"), lines), writer
 
@@ -222,6 +225,14 @@ def forward_interim(head: ResponseHead, via: bytes) -> bytes:
     """An interim (1xx) response as the client gets it."""
     dropped = _dropped(head.headers) | {b"content-length"}
     lines = head.headers.less(dropped)
+    lines.append(_via(head.version, via))
+    return response_head_bytes(head.status, head.reason, lines)
+
+
+def forward_switch(head: ResponseHead, headers: Headers, edits: Sequence[HeaderEdits], via: bytes) -> bytes:
+    """A 101 as the client gets it: `headers` are its end-to-end fields, what it switches to is said in `head`."""
+    goes = edited(Headers([field_of(line) for line in headers.less(_dropped(headers) | {b"content-length"})]), edits)
+    lines = [*goes.written, b"Connection: Upgrade", b"Upgrade: " + b", ".join(head.headers.lines(b"upgrade"))]
     lines.append(_via(head.version, via))
     return response_head_bytes(head.status, head.reason, lines)
 

@@ -110,6 +110,9 @@ class Http1Layer:
         connection = self._connection
         if connection.lost or connection.closing:
             return
+        if self._replaced:
+            connection.valve.open("turn")
+            return
         self.data_received(b"")
         if not self._scheduled and not connection.closing and not connection.lost:
             connection.valve.open("turn")
@@ -135,6 +138,22 @@ class Http1Layer:
             # Not at once, for this may be called from deep within the exchange that is over.
             self._take_a_turn()
             connection.valve.open("next request")
+
+    def give_up(self) -> bytes:
+        """What the exchange has switched to takes the connection, and these bytes that came behind the request."""
+        self._exchange = None
+        self._replaced = True
+        return self.reader.take_waiting()
+
+    def gave_up(self) -> None:
+        """The connection has been taken."""
+        for reason in ("next request", "turn"):
+            self._connection.valve.open(reason)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of wire on this connection that belong to what came before the exchange under way."""
+        return self._accounted
 
     @property
     def unfinished(self) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamproxy.proxy.exchange import Exchange
     from streamproxy.proxy.pool import Pool
     from streamproxy.proxy.route import Route
+    from streamproxy.proxy.tunnel import TunnelEnd
     from streamproxy.proxy.upstream import UpstreamConnection
 
 IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
@@ -91,6 +92,14 @@ class OriginLink:
         upstream = self._count()
         if upstream is not None:
             upstream.end()
+
+    def hand_over(self) -> TunnelEnd:
+        """The origin has switched protocols: its connection is no exchange's any more."""
+        upstream = self._count()
+        assert upstream is not None
+        # What waits there was no HTTP.
+        self._flow.origin_in -= upstream.read_behind
+        return upstream.hand_over()
 
     def drop(self, request_sent: bool) -> None:
         """The connection is of no use any more. `request_sent`: the origin has the whole of the request."""

@@ -314,7 +314,7 @@ class Opening:
         assert end is not None
         self._stop_silence()
         said, self._said = self._said, b""
-        Tunnel(self._connection, end, self.flow, said, self._record)
+        Tunnel(self._connection, end, self.flow, self._record).start(said)
         # Not before, for more may come at once.
         self._connection.valve.open(DECIDING)
 

@@ -363,7 +363,9 @@ class ScriptedExchange(AskingExchange):
         head = self._given.to_head()
         current = self._response_head
         assert current is not None
-        if head.status < 200 or (head.status in (204, 304)) is not (came.status in (204, 304)):
+        if came.status == 101 and head.status != 101:
+            raise ValueError("its status can't change: a response of a script's own can take its place")
+        if (head.status < 200 and came.status != 101) or (head.status in (204, 304)) is not (came.status in (204, 304)):
             raise ValueError(f"its status can't become {head.status}: its body would be read otherwise")
         self._response_head = head._replace(
             headers=reframed(head.headers, came.headers, came.framing), framing=current.framing

@@ -91,7 +91,7 @@ class StageFactory:
             decoded = Decoded(codings, self._bounds) if codings else None
             filters: list[Filter] = [] if decoded is None else [decoded]
             if work.replacements:
-                patterns = _patterns(work.replacements, self._settings.timeouts.regex)
+                patterns = patterns_of(work.replacements, self._settings.timeouts.regex)
                 replace = Replace(patterns, time.monotonic)
                 filters.append(replace)
             first_behind = len(filters)
@@ -193,7 +193,7 @@ def codings_of(headers: Headers) -> list[bytes]:
 
 
 @lru_cache(maxsize=1024)
-def _patterns(replacements: tuple[Replacement, ...], seconds: float) -> tuple[Pattern, ...]:
+def patterns_of(replacements: tuple[Replacement, ...], seconds: float) -> tuple[Pattern, ...]:
     """What is searched for, made ready once for all bodies."""
     made: list[Pattern] = []
     for each in replacements:

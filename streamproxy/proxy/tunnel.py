@@ -1,7 +1,8 @@
-"""Two byte streams relayed blind, between a client and an origin.
+"""Two byte streams relayed blind, between a client and an origin: after a CONNECT, or an upgrade.
 
-Nothing is read of what passes. Each direction has a pump, so that each is paused by itself. An end in order on one side
-is an end in order on the other, behind what was said before it; a connection that breaks breaks the other one.
+Nothing is read of what passes (what is read of a WebSocket is told in `websocket.py`). Each direction has a pump, so
+that each is paused by itself. An end in order on one side is an end in order on the other, behind what was said before
+it; a connection that breaks breaks the other one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -47,16 +48,21 @@ class TunnelEnd(Protocol):
         self.owner: Tunnel | None = None
         self.stirred: Callable[[], None] | None = None
         self.said = b""
-        self.ended = False
+        self.ended = self.ended_both = False
         self.lost = False
         self._deadline = Deadline(clock)
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
-        self.transport.setTcpKeepAlive(True)
-        self.valve = Valve(self.transport)
-        self.sink = Sink(self.transport)
-        self._read_size = ReadSize(self.transport)
+        self.take_over(self.transport, Valve(self.transport), Sink(self.transport), ReadSize(self.transport))
+
+    def take_over(self, transport: IStreamTransport, valve: Valve, sink: Sink, read_size: ReadSize) -> None:
+        """Be the end of a connection that another protocol has begun, and which hands on what it hears."""
+        self.transport = transport
+        self.valve = valve
+        self.sink = sink
+        self._read_size = read_size
+        transport.setTcpKeepAlive(True)
 
     def dataReceived(self, data: bytes) -> None:
         self._read_size.saw(len(data))
@@ -80,6 +86,9 @@ class TunnelEnd(Protocol):
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.lost = True
+        # Over TLS this is how an end in order comes, and it is the end of both directions.
+        if ISSLTransport.providedBy(self.transport) and reason.check(ConnectionDone):
+            self.ended = self.ended_both = True
         self.valve.end()
         self.sink.release()
         self._deadline.cancel()
@@ -114,13 +123,23 @@ class TunnelEnd(Protocol):
 
 
 class Tunnel:
-    """Relays between `connection`, whose layer this is, and `end`; `said` is what the client has said already.
+    """Relays between `connection`, whose layer this is, and `end`, from `start` on.
 
-    `over` is called when it has ended, with its flow's outcome set.
+    `over` is called when it has ended, with its flow's outcome set. `to_origin` and `to_client` are where it writes to,
+    where that isn't the two connections' own sinks.
     """
 
+    # The outcome of one that ends in order.
+    in_order = TUNNELLED
+
     def __init__(
-        self, connection: DownstreamProtocol, end: TunnelEnd, flow: Flow, said: bytes, over: Callable[[], None]
+        self,
+        connection: DownstreamProtocol,
+        end: TunnelEnd,
+        flow: Flow,
+        over: Callable[[], None],
+        to_origin: Sink | None = None,
+        to_client: Sink | None = None,
     ) -> None:
         self._connection = connection
         self._end = end
@@ -135,12 +154,17 @@ class Tunnel:
         self._to_origin_done = self._to_client_done = False
         self._to_origin = Pump(connection.valve, settings.write_size, seconds, self._origin_has_all)
         self._to_client = Pump(end.valve, settings.write_size, seconds, self._client_has_all)
+        self._to_origin.attach(end.sink if to_origin is None else to_origin)
+        self._to_client.attach(connection.sink if to_client is None else to_client)
+        self._sent_before = end.sink.sent
         self._deadline = Deadline(connection.proxy.clock)
+
+    def start(self, said: bytes) -> None:
+        """Relay; `said` is what the client has said already."""
+        connection, end = self._connection, self._end
         connection.deadline.clear()
         connection.switch(self)
         self._deadline.set(min(self._timeouts.idle, self._timeouts.tunnel), self._look)
-        self._to_origin.attach(end.sink)
-        self._to_client.attach(connection.sink)
         if said:
             self.data_received(said)
         if connection.half_closed:
@@ -165,7 +189,10 @@ class Tunnel:
         if not self._over and not self._client_ended:
             self._progress = self._seconds()
             self._flow.request.size += len(data)
-            self._to_origin.write(data)
+            self._relay_to_origin(data)
+
+    def _relay_to_origin(self, data: bytes) -> None:
+        self._to_origin.write(data)
 
     def read_ended(self) -> None:
         if not self._over and not self._client_ended:
@@ -193,7 +220,10 @@ class Tunnel:
             if self._flow.first_byte is None:
                 self._flow.first_byte = self._progress - self._flow.started
             self._flow.response.size += len(data)
-            self._to_client.write(data)
+            self._relay_to_client(data)
+
+    def _relay_to_client(self, data: bytes) -> None:
+        self._to_client.write(data)
 
     def origin_ended(self) -> None:
         if not self._over and not self._origin_ended:
@@ -202,7 +232,14 @@ class Tunnel:
             self._to_client.finish()
 
     def origin_lost(self) -> None:
-        if not self._over:
+        if self._over:
+            return
+        if self._end.ended_both:
+            self._to_origin.abandon()
+            self._to_origin_done = True
+            self.origin_ended()
+            self._settle()
+        else:
             self._break(ORIGIN_GONE, "the origin's connection broke")
 
     # Ends
@@ -225,7 +262,7 @@ class Tunnel:
 
     def _settle(self) -> None:
         if self._to_origin_done and self._to_client_done and not self._over:
-            self._finish(TUNNELLED)
+            self._finish(self.in_order)
             self._connection.close()
             self._end.close(self._timeouts.idle)
 
@@ -241,15 +278,15 @@ class Tunnel:
         self._to_client.abandon()
         flow = self._flow
         flow.outcome, flow.error = outcome, why
-        flow.origin_out = self._end.sink.sent
-        flow.origin_in = flow.response.size
+        # Beside what went before it was a tunnel.
+        flow.origin_out += self._end.sink.sent - self._sent_before
+        flow.origin_in += flow.response.size
         self._report()
 
     def _look(self) -> None:
         """See whether something has stood still for too long: a side that doesn't read, or both that say nothing."""
         timeouts = self._timeouts
-        half = self._client_ended or self._origin_ended
-        due = self._progress + (min(timeouts.idle, timeouts.tunnel) if half else timeouts.tunnel)
+        due = self._progress + self._most_silence
         for pump in (self._to_origin, self._to_client):
             if pump.blocked_since is not None:
                 due = min(due, pump.blocked_since + timeouts.idle)
@@ -258,4 +295,14 @@ class Tunnel:
             # A side may stop reading at any time from now on.
             self._deadline.set(min(left, timeouts.idle), self._look)
         else:
-            self._break(TIMED_OUT, "nothing moved in the tunnel")
+            self._too_silent()
+
+    @property
+    def _most_silence(self) -> float:
+        """For how long nothing may be said, in seconds."""
+        timeouts = self._timeouts
+        half = self._client_ended or self._origin_ended
+        return min(timeouts.idle, timeouts.tunnel) if half else timeouts.tunnel
+
+    def _too_silent(self) -> None:
+        self._break(TIMED_OUT, "nothing moved in the tunnel")

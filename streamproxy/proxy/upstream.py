@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streamproxy.flow import MALFORMED
+from streamproxy.proxy.tunnel import TunnelEnd
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
@@ -23,7 +24,7 @@ from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
 from streamproxy.tls.reasons import why_origin_broke_off
 from streamproxy.wire.http1 import HeadLimits, ResponseReader
-from streamproxy.wire.message import WireError
+from streamproxy.wire.message import Switched, WireError
 
 if TYPE_CHECKING:
     from streamproxy.proxy.exchange import Exchange
@@ -63,6 +64,10 @@ class UpstreamConnection(Protocol):
         self._eof_waits = False
         self._turn_is_due = False
         self._lost = False
+        # What it is the connection of, when it isn't HTTP any more.
+        self._tunnel_end: TunnelEnd | None = None
+        # How many bytes of that were in the read that had the 101.
+        self.read_behind = 0
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -128,7 +133,28 @@ class UpstreamConnection(Protocol):
             self.sink.release()
             self.transport.abortConnection()
 
+    def hand_over(self) -> TunnelEnd:
+        """The exchange is over, and what it switched to takes the connection: what was read waits there."""
+        assert self._tunnel_end is not None
+        self._exchange = None
+        if self.remember is not None:
+            self.remember()
+            self.remember = None
+        return self._tunnel_end
+
+    def _switch(self, rest: bytes) -> None:
+        """It isn't HTTP any more; `rest` was read behind that."""
+        self.reusable = False
+        self.read_behind = len(rest)
+        self._tunnel_end = end = TunnelEnd(self._clock)
+        end.take_over(self.transport, self.valve, self.sink, self._read_size)
+        if rest:
+            end.dataReceived(rest)
+
     def dataReceived(self, data: bytes) -> None:
+        if self._tunnel_end is not None:
+            self._tunnel_end.dataReceived(data)
+            return
         if self._exchange is None:
             if self.reusable:
                 # Nothing was asked: it would be taken for the answer to the next request.
@@ -151,6 +177,8 @@ class UpstreamConnection(Protocol):
             self.reusable = False
             self.valve.close("beyond the response")
         if events:
+            if type(events[-1]) is Switched:
+                self._switch(events[-1].rest)
             self._exchange.origin_events(events)
 
     def _go_on(self) -> None:
@@ -165,8 +193,11 @@ class UpstreamConnection(Protocol):
                 self._eof()
 
     def readConnectionLost(self) -> None:
-        self.valve.end()
         self.reusable = False
+        if self._tunnel_end is not None:
+            self._tunnel_end.readConnectionLost()
+            return
+        self.valve.end()
         if self._exchange is None:
             self._pool.forget(self)
             self.close()
@@ -207,6 +238,10 @@ class UpstreamConnection(Protocol):
         self.deadline.cancel()
         self.remember = None
         self._pool.forget(self)
+        if self._tunnel_end is not None:
+            self._exchange = None
+            self._tunnel_end.connectionLost(reason)
+            return
         if not reason.check(ConnectionDone):
             self._gone(why_origin_broke_off(reason, self.route.origin.host))
         elif self.reader.more:

@@ -19,7 +19,8 @@ from streamproxy.rules.yaml import Document, Path, Place, Problem, Whole
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ANSWERS = ("block", "respond", "redirect_to")
-_CHANGES = ("request", "response")
+_CHANGES = ("request", "response", "websocket")
+_TO_MESSAGES = ("with", "drop", "respond")
 _FIELDS = ("set", "add")
 _BODILESS = (204, 205, 304)
 
@@ -215,12 +216,16 @@ def _rule_contradictions(rule: dict[str, Any], path: Path) -> Iterator[tuple[Pat
     if not said and not any(_says_something(rule.get(key)) for key in _CHANGES):
         unknown = [key for key in rule if key not in (_KEYS[("rules",)])]
         if not unknown:
-            yield path, "does nothing; give it request, response, block, respond or redirect_to"
+            yield path, "does nothing; give it request, response, websocket, block, respond or redirect_to"
     for key in _CHANGES:
         changes = rule.get(key)
         if _says_something(changes) and said[:1] in (["block"], ["respond"]):
             yield (*path, key), f"a rule that says {said[0]} doesn't forward, so it has no {key} to change"
-        if isinstance(changes, dict):
+        if not isinstance(changes, dict):
+            continue
+        if key == "websocket":
+            yield from _websocket_contradictions(rule, changes, (*path, key))
+        else:
             yield from _change_contradictions(changes, (*path, key))
     respond = rule.get("respond")
     if isinstance(respond, dict):
@@ -255,6 +260,35 @@ def _change_contradictions(changes: dict[str, Any], path: Path) -> Iterator[tupl
                 yield where, "find and regex exclude each other"
             elif each.get("find") is None and each.get("regex") is None:
                 yield where, "needs the key 'find'"
+
+
+def _websocket_contradictions(rule: dict[str, Any], changes: dict[str, Any], path: Path) -> Iterator[tuple[Path, str]]:
+    messages = changes.get("messages")
+    if changes.get("stream") is True:
+        words = "messages of a WebSocket that streams can't be changed"
+        if _says_something(messages):
+            yield (*path, "messages"), words
+        for key in ("request", "response"):
+            side = rule.get(key)
+            if isinstance(side, dict) and _says_something(side.get("replace")):
+                yield (*path, "stream"), f"{words}, which {key}.replace is to do"
+    for index, each in enumerate(messages if isinstance(messages, list) else [messages]):
+        where = (*path, "messages", index) if isinstance(messages, list) else (*path, "messages")
+        if isinstance(each, dict):
+            yield from _message_contradictions(each, where)
+
+
+def _message_contradictions(message: dict[str, Any], path: Path) -> Iterator[tuple[Path, str]]:
+    said = [key for key in _TO_MESSAGES if message.get(key) is not None]
+    if len(said) > 1:
+        yield (*path, said[1]), f"a message can't be given both {' and '.join(said)}"
+    elif not said and all(key in _KEYS[("rules", "websocket", "messages")] for key in message):
+        yield path, "does nothing; give it with, drop or respond"
+    sought = [key for key in ("find", "regex") if message.get(key) is not None]
+    if len(sought) > 1:
+        yield path, "find and regex exclude each other"
+    elif not sought and said == ["with"]:
+        yield path, "needs the key 'find'"
 
 
 def _twice(fields: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -308,13 +308,15 @@ def path_pattern(text: str) -> Pattern:
 
 
 def url_pattern(text: str) -> Pattern:
-    """A pattern of a whole URL: scheme and host in any case, the scheme's own port left out."""
+    """A pattern of a whole URL: scheme and host in any case, the scheme's own port left out; ws is http, wss https."""
     text = escaped_text(text)
     parts = _URL_PATTERN.fullmatch(text)
     if parts:
         if "%" in parts[2]:
             raise PatternError("a host in ASCII")
         scheme, host, path = parts[1].lower(), parts[2].lower(), parts[3]
+        if scheme.startswith("ws"):  # ws, wss, and ws* for both
+            scheme = f"http{scheme[2:]}"
         default = {"http": ":80", "https": ":443"}.get(scheme)
         if default:
             host = host.removesuffix(default)

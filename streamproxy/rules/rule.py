@@ -19,6 +19,7 @@ from streamproxy.rules.verdict import (
     BodyWork,
     Capture,
     HeaderEdits,
+    MessageRule,
     Pace,
     Replacement,
     UserFunction,
@@ -75,8 +76,54 @@ def _work(name: str, changes: schema.Changes) -> BodyWork:
 _NOTHING = Part("", schema.Changes())
 
 
+class WebSocketPart:
+    """What one rule does to WebSockets: its word on streaming, and what it does to messages.
+
+    `messages` is what its section for WebSockets says of them. `sent` and `received` are what it replaces in requests
+    and in responses, which is done to messages as well: from the client, and from the origin.
+    """
+
+    __slots__ = ("is_idle", "messages", "received", "says", "sent")
+
+    def __init__(self, name: str, rule: schema.Rule, place: int) -> None:
+        websocket = rule.websocket
+        self.says = None if websocket.stream is None else (websocket.stream, f"rule {name}")
+        self.messages = tuple(_message_rule(name, each, place) for each in websocket.messages)
+        self.sent = _replacing(name, rule.request, True, place)
+        self.received = _replacing(name, rule.response, False, place)
+        self.is_idle = not (self.says or self.messages or self.sent or self.received)
+
+
+def _message_rule(name: str, change: schema.MessageChange, place: int) -> MessageRule:
+    return MessageRule(
+        rule=name,
+        action="drop" if change.drop else "replace" if change.respond is None else "respond",
+        from_client=None if change.sender is None else change.sender == "client",
+        text=None if change.type is None else change.type == "text",
+        find=change.find or b"",
+        regex=change.regex,
+        put=(change.put if change.respond is None else change.respond) or b"",
+        place=place,
+    )
+
+
+def _replacing(name: str, changes: schema.Changes, from_client: bool, place: int) -> tuple[MessageRule, ...]:
+    return tuple(
+        MessageRule(name, "replace", from_client, None, each.find or b"", each.regex, each.put, place)
+        for each in changes.replace
+    )
+
+
+_NO_WEBSOCKET = WebSocketPart("", schema.Rule(), 0)
+
+
 def _part(name: str, changes: schema.Changes) -> Part:
     return Part(name, changes) if changes.model_fields_set else _NOTHING
+
+
+def _websocket_part(name: str, rule: schema.Rule, place: int) -> WebSocketPart:
+    speaks = rule.websocket.model_fields_set or rule.request.replace or rule.response.replace
+    return WebSocketPart(name, rule, place) if speaks else _NO_WEBSOCKET
 
 
 class Rule:
@@ -98,9 +145,10 @@ class Rule:
         "request",
         "response",
         "urls",
+        "websocket",
     )
 
-    def __init__(self, name: str, rule: schema.Rule) -> None:
+    def __init__(self, name: str, rule: schema.Rule, place: int = 0) -> None:
         self.name = name
         match = rule.match
         self.hosts = match.host
@@ -111,6 +159,7 @@ class Rule:
         self._content_types = match.content_type
         self.request = _part(name, rule.request)
         self.response = _part(name, rule.response)
+        self.websocket = _websocket_part(name, rule, place)
         self.redirect: Redirect | None = rule.redirect_to
         self.answer = _answer(name, rule)
         self.folder = self.answer is not None and self.answer.file is not None and self.answer.file.is_dir()
@@ -144,6 +193,11 @@ class Rule:
     def may_match_response(self, request: Headers) -> bool:
         """Whether a response may make `heads_match`; only a field that must be absent can rule that out."""
         return not any(test is False and name in request for name, test in self._headers)
+
+    @property
+    def holds_on(self) -> bool:
+        """Whether it holds for both heads together if it does for the request's: no field must be absent."""
+        return not any(test is False for _, test in self._headers)
 
     def path_tail(self, asked: Asked) -> str | None:
         """What the trailing `*` of the path pattern stood for."""

@@ -19,11 +19,12 @@ from streamproxy.rules.paths import within
 from streamproxy.rules.reach import beginnings
 from streamproxy.rules.rule import TEXT, Rule
 from streamproxy.rules.values import Redirect
-from streamproxy.rules.verdict import NO_WORK, Answer, RequestVerdict, ResponseVerdict, Way
-from streamproxy.rules.wanted import Wanted
+from streamproxy.rules.verdict import NO_WORK, Answer, MessageWork, RequestVerdict, ResponseVerdict, Way
+from streamproxy.rules.wanted import Wanted, WantedOfWebSocket, late_for_websocket
 from streamproxy.rules.way import ANSWERED_HERE, NO_BODY_TO_MOVE, Streaming, body_way, shown_token
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import Framing, Kind, Origin, RequestHead, ResponseHead, Target
+from streamproxy.wire.upgrade import is_websocket, upgrade_asked
 
 _PARTS = b"multipart/byteranges"
 # In a row: what curl and urllib3 undo at the most.
@@ -42,8 +43,11 @@ class RuleSet:
         self, rules: Iterable[schema.Rule], streaming: Streaming, codings: frozenset[bytes] = frozenset()
     ) -> None:
         self._codings = codings
-        self.rules = tuple(Rule(rule.name or f"rules[{index}]", rule) for index, rule in enumerate(rules))
+        self.rules = tuple(Rule(rule.name or f"rules[{index}]", rule, index) for index, rule in enumerate(rules))
         self.streaming = streaming
+        self._websocket = (
+            MessageWork(True, "stream_websockets") if streaming.websockets else MessageWork(False, "default")
+        )
         self._index = HostIndex(self.rules)
         # The groups of a host, and the rules that may refuse a CONNECT to it, are the same each time.
         self._groups: Kept[tuple[str, int], tuple[Group, ...]] = Kept(MOST_KEPT)
@@ -72,6 +76,7 @@ class RuleSet:
         matched: list[Rule] = []
         applied: list[Rule] = []
         groups: tuple[Group, ...] = ()
+        websocket = b"upgrade" in head.headers and _asks_for_websocket(head)
         if self.rules:
             _, host, port = target.origin
             groups = self._groups_at_any((target.origin, *aliases)) if aliases else self._groups_at(host, port)
@@ -94,17 +99,26 @@ class RuleSet:
                     continue
                 if rule.heads_match(head.headers):
                     applied.append(rule)
-                if not rule.response.is_idle and rule.may_match_response(head.headers):
+                speaks_later = not rule.response.is_idle or (websocket and not rule.websocket.is_idle)
+                if speaks_later and rule.may_match_response(head.headers):
                     matched.append(rule)
             if applied:
-                return self._applied(head, asked, applied, tuple(matched))
+                wanted = WantedOfWebSocket() if websocket else None
+                return self._applied(head, asked, applied, tuple(matched), wanted)
         way = self._way(head, None, self.streaming.request_hook)
-        return RequestVerdict((), tuple(matched), target, False, None, (), NO_WORK, way, _wants_readable(matched))
+        readable = _wants_readable(matched)
+        work = self._websocket if websocket else None
+        return RequestVerdict((), tuple(matched), target, False, None, (), NO_WORK, way, readable, work)
 
     def _applied(
-        self, head: RequestHead, asked: Asked, applied: list[Rule], matched: tuple[Rule, ...]
+        self,
+        head: RequestHead,
+        asked: Asked,
+        applied: list[Rule],
+        matched: tuple[Rule, ...],
+        of_websocket: WantedOfWebSocket | None = None,
     ) -> RequestVerdict:
-        """The verdict where rules match on the request's head."""
+        """The verdict where rules match on the request's head; `of_websocket` where that asks for a WebSocket."""
         target = asked.target
         redirected = False
         wanted = Wanted()
@@ -121,7 +135,10 @@ class RuleSet:
             if rule.redirect is not None and redirects:
                 target = _redirected(rule, rule.redirect, asked)
                 redirected = True
-            if wanted.take(rule.request, has_body, has_body) or redirects:
+            does_something = wanted.take(rule.request, has_body, has_body) or redirects
+            if of_websocket is not None and of_websocket.take(rule):
+                does_something = True
+            if does_something:
                 wanted.names.append(rule.name)
         work = wanted.work(b"content-encoding" in head.headers)
         if work.changes:
@@ -139,6 +156,7 @@ class RuleSet:
             work,
             way,
             _wants_readable(matched),
+            None if of_websocket is None else of_websocket.work(self._websocket),
         )
 
     def _way(self, head: RequestHead | ResponseHead, says: tuple[bool, str] | None, wanted_whole: str | None) -> Way:
@@ -211,6 +229,9 @@ class RuleSet:
         has_body = _has_body(head.framing)
         # The answer to HEAD, and a 304: what its fields say of a body must hold for the one that GET would give.
         stands_for_one = head.framing.kind is Kind.NONE
+        websocket = verdict.websocket if head.status == 101 else None
+        if websocket is not None:
+            stands_for_one = False
         for rule in verdict.matched:
             if rule.heads_match(request.headers, head.headers):
                 if wanted.take(rule.response, has_body, has_body or stands_for_one):
@@ -218,12 +239,21 @@ class RuleSet:
         work = wanted.work(b"content-encoding" in head.headers)
         refused = _unreadable_response(head, work.reader, self._codings) if work.changes and has_body else None
         way = self._way(head, wanted.says, self.streaming.response_hook)
-        return ResponseVerdict(tuple(wanted.names), tuple(wanted.edits), work, way, refused)
+        if websocket is None:
+            return ResponseVerdict(tuple(wanted.names), tuple(wanted.edits), work, way, refused)
+        late = late_for_websocket(verdict.matched, websocket, request.headers, head.headers)
+        names = dict.fromkeys([*wanted.names, *[each.rule for each in late.rules]])
+        return ResponseVerdict(tuple(names), tuple(wanted.edits), work, way, late.refused, late.rules)
 
 
 def _answered(name: str, matched: tuple[Rule, ...], target: Target, answer: Answer) -> RequestVerdict:
     """The verdict on a request that goes nowhere: nothing but the rule that answers it has a say."""
     return RequestVerdict((name,), matched, target, False, answer, (), NO_WORK, ANSWERED_HERE, False)
+
+
+def _asks_for_websocket(head: RequestHead) -> bool:
+    upgrade = upgrade_asked(head)
+    return upgrade is not None and is_websocket(upgrade)
 
 
 def _has_body(framing: Framing) -> bool:

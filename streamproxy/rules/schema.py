@@ -89,7 +89,7 @@ class Limits(Section):
     trailers: Annotated[int, PlainValidator(size(0, 16 << 20))] = 16 << 10
     held_body: Size = 8 << 20
     body: Size | None = None
-    websocket_message: Annotated[Size, Unbuilt(16 << 20)] = 16 << 20
+    websocket_message: Size = 16 << 20
     capture: Size = 64 << 10
     captures: Size = 64 << 20
     capture_files: Size = 1 << 30
@@ -208,6 +208,25 @@ class Changes(Section):
         return self
 
 
+class MessageChange(Section):
+    """What is done to messages of a WebSocket: one of `put`, `drop` and `respond`, as `explain` sees to."""
+
+    sender: Annotated[str | None, PlainValidator(one_of("client", "origin"))] = Field(default=None, alias="from")
+    type: Annotated[str | None, PlainValidator(one_of("text", "binary"))] = None
+    find: values.FindText = None
+    regex: values.RegexText = None
+    put: values.OptionalPutText = Field(default=None, alias="with")
+    drop: Annotated[bool, PlainValidator(values.true)] = False
+    respond: values.OptionalPutText = None
+
+
+class WebSocket(Section):
+    """How WebSockets go."""
+
+    stream: Boolean | None = None
+    messages: Annotated[tuple[MessageChange, ...], OneOrMany] = ()
+
+
 class Respond(Section):
     status: values.AnswerStatus = 200
     headers: dict[values.EditableName, values.HeaderValues] = {}
@@ -222,6 +241,7 @@ class Rule(Section):
     match: Match = left_out(Match)
     request: Changes = left_out(Changes)
     response: Changes = left_out(Changes)
+    websocket: WebSocket = left_out(WebSocket)
     block: values.BlockStatus = None
     respond: Respond | None = None
     redirect_to: values.RedirectTo = None
@@ -236,7 +256,7 @@ class Configuration(Section):
     admin: Annotated[values.Endpoint | None, Unbuilt(ADMIN_ENDPOINT)] = ADMIN_ENDPOINT
     state_dir: Line | None = None
     stream_large_bodies: Size | None = None
-    stream_websockets: Annotated[Boolean, Unbuilt(False)] = False
+    stream_websockets: Boolean = False
     stream_content_types: values.StreamedTypes = Patterns(type_pattern(kind) for kind in STREAMED_TYPES)
     hold: Annotated[str, PlainValidator(one_of("needed", "always"))] = "needed"
     write_size: Annotated[int, PlainValidator(size(16, 4096))] = 4096

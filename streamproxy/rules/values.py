@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from streamproxy.rules import match, paths
 from streamproxy.rules.yaml import Whole
 from streamproxy.wire.message import Origin
-from streamproxy.wire.target import DEFAULT_PORTS
+from streamproxy.wire.target import DEFAULT_PORTS, WEBSOCKET_SCHEMES
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([bkmgt]?)", re.ASCII | re.IGNORECASE)
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -279,6 +279,13 @@ def script_options(value: Any) -> dict[str, Any]:
     return {name: int(each) if isinstance(each, Whole) else each for name, each in value.items()}
 
 
+def true(value: Any) -> bool:
+    """What is either said or left out."""
+    if value is not True:
+        raise expected("true")
+    return True
+
+
 def block_status(value: Any) -> int:
     return 403 if value is True else count_status(value, 400, "a status from 400 to 599, or true")
 
@@ -336,13 +343,14 @@ class Redirect(NamedTuple):
 
 
 def redirect(value: Any) -> Redirect:
-    """An absolute URL, http or https."""
+    """An absolute URL, http or https; ws and wss mean these."""
     what = "an absolute URL such as http://new.example/"
     parts = _REDIRECT.fullmatch(value) if isinstance(value, str) else None
     if not parts or parts[5] or _CONTROL.search(value) or " " in value or "\\" in value:
         raise expected(what)
     scheme, netloc, path, query, _ = parts.groups()
     scheme = scheme.lower()
+    scheme = WEBSOCKET_SCHEMES.get(scheme, scheme)
     host = _REDIRECT_HOST.fullmatch(netloc)
     port = int(host[2]) if host and host[2] else DEFAULT_PORTS.get(scheme, 0)
     if scheme not in DEFAULT_PORTS or not host or not 1 <= port <= 65535:
@@ -411,6 +419,7 @@ FunctionName = Annotated[str | None, PlainValidator(function_name)]
 Probability = Annotated[float, PlainValidator(probability)]
 ScriptOptions = Annotated[dict[str, Any], PlainValidator(script_options)]
 PutText = Annotated[bytes, PlainValidator(put)]
+OptionalPutText = Annotated[bytes | None, PlainValidator(put)]
 BlockStatus = Annotated[int | None, PlainValidator(block_status)]
 AnswerStatus = Annotated[int, PlainValidator(answer_status)]
 ServedPath = Annotated[Path | None, PlainValidator(served_path)]

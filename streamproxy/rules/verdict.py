@@ -129,6 +129,54 @@ class BodyWork(NamedTuple):
 NO_WORK = BodyWork()
 
 
+class MessageRule(NamedTuple):
+    """What one rule does to messages of a WebSocket: `action` is "replace", "drop" or "respond".
+
+    It is for those from the client or the origin (`from_client`; None: both), text or binary (`text`; None: both), in
+    which `find`, or the `regex` in its place, is found; without either, for each. `put` stands where that was found
+    (for a regex a template, as in `Replacement`), or is what the message's sender is answered. `rule` is the rule's
+    name, `place` its place in the file.
+    """
+
+    rule: str
+    action: str
+    from_client: bool | None
+    text: bool | None
+    find: bytes
+    regex: str | None
+    put: bytes
+    place: int = 0
+
+
+class MessageWork(NamedTuple):
+    """How a WebSocket goes, and why; and what is to be done to its messages, in that order.
+
+    `streams`: frames go on as they come, and can't be changed. `why` says who wants that: "stream_websockets",
+    "rule NAME" or "default".
+    """
+
+    streams: bool
+    why: str
+    rules: tuple[MessageRule, ...] = ()
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why that can't be done, in words; None where it can."""
+        if not self.streams or not self.rules:
+            return None
+        return f"rule {self.rules[0].rule!r} can't change the messages of a WebSocket that streams ({self.why})"
+
+    def adding(self, rules: tuple[MessageRule, ...]) -> MessageWork:
+        """This, with what a `ResponseVerdict` adds, each in its place."""
+        if not rules:
+            return self
+        return MessageWork(self.streams, self.why, tuple(sorted(self.rules + rules, key=_place)))
+
+
+def _place(rule: MessageRule) -> int:
+    return rule.place
+
+
 class Answer(NamedTuple):
     """A response of the proxy's own.
 
@@ -154,7 +202,8 @@ class RequestVerdict(NamedTuple):
     response. `target` is where the request really goes: another than the client's after a redirect_to (`redirected`).
     `answer` is set where the request isn't forwarded at all.
     `readable_answer_wanted`: a rule will read the response's body, so the request must not ask for a part of it
-    or for a content coding that can't be read.
+    or for a content coding that can't be read. `websocket` is set where the request is to be forwarded and asks for a
+    WebSocket: what holds if it gets one.
     """
 
     rules: tuple[str, ...]
@@ -166,12 +215,15 @@ class RequestVerdict(NamedTuple):
     work: BodyWork
     way: Way
     readable_answer_wanted: bool
+    websocket: MessageWork | None = None
 
 
 class ResponseVerdict(NamedTuple):
     """What the rules say about a response's head; the same words as in `RequestVerdict`.
 
     `refused`: in words, why a rule that applies can't be carried out on this response (which becomes a 502).
+    `websocket`: for a 101, what is to be done to messages beside that which the request's verdict says, by rules that
+    this head has its say on.
     """
 
     rules: tuple[str, ...]
@@ -179,3 +231,4 @@ class ResponseVerdict(NamedTuple):
     work: BodyWork
     way: Way
     refused: str | None = None
+    websocket: tuple[MessageRule, ...] = ()

@@ -1,16 +1,29 @@
-"""What rules want done to one message, gathered as data: edits of its fields, and work on its body.
+"""What rules want done to one message, gathered as data: edits of its fields, and work on its body; and what they want
+done to the messages of a WebSocket.
 
 Nothing here touches a body: stages are made of this by `proxy/stages.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from streamproxy.rules.verdict import NO_WORK, BodyWork, Capture, Fault, HeaderEdits, Pace, Replacement, UserFunction
+from streamproxy.rules.verdict import (
+    NO_WORK,
+    BodyWork,
+    Capture,
+    Fault,
+    HeaderEdits,
+    MessageRule,
+    MessageWork,
+    Pace,
+    Replacement,
+    UserFunction,
+)
+from streamproxy.wire.headers import Headers
 
 if TYPE_CHECKING:
-    from streamproxy.rules.rule import Part
+    from streamproxy.rules.rule import Part, Rule
 
 
 class Wanted:
@@ -75,3 +88,79 @@ class Wanted:
             bool(self._replacements or self._functions)
             or (coded and self._fault is not None and self._fault.unit == "events"),
         )
+
+
+class WantedOfWebSocket:
+    """What the rules that apply to a request for a WebSocket want of it, gathered in their order."""
+
+    __slots__ = ("_rules", "_says")
+
+    def __init__(self) -> None:
+        self._rules: list[MessageRule] = []
+        self._says: tuple[bool, str] | None = None
+
+    def take(self, rule: Rule) -> bool:
+        """Add what a rule wants; whether that was anything. The first word on streaming counts."""
+        part = rule.websocket
+        if part.is_idle:
+            return False
+        before = len(self._rules)
+        self._rules += part.messages
+        self._rules += part.sent
+        if rule.holds_on:
+            self._rules += part.received
+        does_something: bool = len(self._rules) > before
+        if part.says and self._says is None:
+            self._says = part.says
+            does_something = True
+        return does_something
+
+    def work(self, otherwise: MessageWork) -> MessageWork:
+        """What that comes to; `otherwise`: how a WebSocket goes that no rule speaks of."""
+        if self._says is not None:
+            streams, why = self._says
+            return MessageWork(streams, why, tuple(self._rules))
+        return otherwise.adding(tuple(self._rules))
+
+
+class LateForWebSocket(NamedTuple):
+    """What a 101 adds to what the rules want of a WebSocket; `refused` is as in `ResponseVerdict`."""
+
+    rules: tuple[MessageRule, ...]
+    refused: str | None
+
+
+def late_for_websocket(
+    matched: tuple[Rule, ...], decided: MessageWork, request: Headers, response: Headers
+) -> LateForWebSocket:
+    """What the head of a 101 adds to `decided`, what was wanted on the request's head.
+
+    That is what rules want that hold for both heads together and didn't for the request's, and all that was left to be
+    seen: the replacements of a response, by rules that its head could still keep from holding.
+    """
+    rules: list[MessageRule] = []
+    refused: str | None = None
+    has_been_said = False
+    for rule in matched:
+        part = rule.websocket
+        if part.is_idle:
+            continue
+        held: bool = rule.heads_match(request)
+        has_been_said = has_been_said or (held and part.says is not None)
+        if (held and rule.holds_on) or not rule.heads_match(request, response):
+            continue
+        if not held:
+            rules += part.messages
+            if part.says is not None and not has_been_said:
+                has_been_said = True
+                streams: bool = part.says[0]
+                if streams is not decided.streams:
+                    refused = (
+                        f"rule {rule.name!r} can't decide how a WebSocket goes: only the response's head tells that "
+                        f"the rule applies"
+                    )
+        rules += part.received
+    added = tuple(rules)
+    if refused is None and added:
+        refused = decided.adding(added).unreadable
+    return LateForWebSocket(added, refused)

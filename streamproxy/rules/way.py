@@ -22,7 +22,8 @@ class Streaming(NamedTuple):
 
     `large` is stream_large_bodies: None where no body is streamed for its size alone. `hold_always`: every
     body is held that nothing makes stream. `held_body` is the limit of a held body, `body` of any (None: none).
-    `request_hook`, `response_hook`: which script wants such bodies whole, if one does.
+    `request_hook`, `response_hook`: which script wants such bodies whole, if one does. `websockets`:
+    stream_websockets.
     """
 
     types: Patterns
@@ -32,6 +33,7 @@ class Streaming(NamedTuple):
     body: int | None = None
     request_hook: str | None = None
     response_hook: str | None = None
+    websockets: bool = False
 
 
 def body_way(

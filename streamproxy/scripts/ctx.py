@@ -10,8 +10,9 @@ import logging
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from streamproxy.filters.websocket import WebSocketData
 from streamproxy.scripts.exceptions import OptionsError
 
 
@@ -180,11 +181,23 @@ class Log:
 
 
 class Commands:
-    """There are no commands: nobody sits at this proxy."""
+    """There is one command, `inject.websocket`, for nobody sits at this proxy."""
 
-    def call(self, name: str, *args: object) -> NoReturn:
-        """Not offered."""
-        raise NotImplementedError(f"there are no commands here, so {name} can't be called")
+    def call(self, name: str, *args: Any, **named: Any) -> None:
+        """Give a command; see `inject_websocket`. Raises NotImplementedError for any other."""
+        if name != "inject.websocket":
+            raise NotImplementedError(f"there are no commands here but inject.websocket, so {name} can't be called")
+        self.inject_websocket(*args, **named)
+
+    def inject_websocket(self, flow: Any, to_client: bool, message: bytes | str, is_text: bool = True) -> None:
+        """Send a message by a flow's WebSocket, as text unless `is_text` says otherwise.
+
+        Raises ValueError where the flow isn't one, and else what `WebSocketData.inject` does.
+        """
+        websocket = flow.websocket
+        if not isinstance(websocket, WebSocketData):
+            raise ValueError("nothing can be injected into a flow that is no WebSocket")
+        websocket.inject(to_client, message, is_text)
 
 
 class Master:

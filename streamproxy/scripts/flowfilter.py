@@ -1,8 +1,10 @@
 """Filter expressions: which flows a script means, in a line. `from streamproxy.scripts import flowfilter`.
 
-The language is mitmproxy's, as far as it speaks of HTTP: `~u regex` and the like, `!`, `&`, `|` and parentheses. Two
-expressions side by side must both hold, and a regex by itself is looked for in the URL. Regexes are Python's, know no
-case, and may stand in quotes. What isn't offered is refused, not ignored.
+The language is mitmproxy's, as far as it speaks of HTTP and WebSockets: `~u regex` and the like, `!`, `&`, `|` and
+parentheses. Two expressions side by side must both hold, and a regex by itself is looked for in the URL. Regexes are
+Python's, know no case, and may stand in quotes. What isn't offered is refused, not ignored.
+
+`~b`, `~bq` and `~bs` look into a WebSocket's messages, too: into those that its window has, as far as it has them.
 """
 
 from __future__ import annotations
@@ -35,10 +37,18 @@ def _body(message: Any) -> bytes:
     return b"" if message is None else message.get_content(strict=False) or b""
 
 
+def _messages(flow: Any, from_client: bool) -> tuple[bytes, ...]:
+    """What one side sent by a WebSocket, as far as its window has it."""
+    if flow.websocket is None:
+        return ()
+    return tuple([message.content for message in flow.websocket.messages if message.from_client == from_client])
+
+
 # What each operator tests: those by themselves, and the texts in which a regex is looked for.
 _PLAIN: dict[str, Test] = {
     "~all": lambda flow: True,
     "~http": lambda flow: flow.type == "http",
+    "~websocket": lambda flow: flow.websocket is not None,
     "~q": lambda flow: flow.response is None,
     "~s": lambda flow: flow.response is not None,
     "~e": lambda flow: flow.error is not None,
@@ -56,9 +66,9 @@ _BYTES: dict[str, Callable[[Any], tuple[bytes, ...]]] = {
     "~h": lambda flow: (_fields(flow.request), _fields(flow.response)),
     "~hq": lambda flow: (_fields(flow.request),),
     "~hs": lambda flow: (_fields(flow.response),),
-    "~b": lambda flow: (_body(flow.request), _body(flow.response)),
-    "~bq": lambda flow: (_body(flow.request),),
-    "~bs": lambda flow: (_body(flow.response),),
+    "~b": lambda flow: (_body(flow.request), _body(flow.response), *_messages(flow, True), *_messages(flow, False)),
+    "~bq": lambda flow: (_body(flow.request), *_messages(flow, True)),
+    "~bs": lambda flow: (_body(flow.response), *_messages(flow, False)),
 }
 
 

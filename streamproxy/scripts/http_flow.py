@@ -9,6 +9,7 @@ import time
 import uuid
 from typing import Any, NoReturn
 
+from streamproxy.filters.websocket import WebSocketData
 from streamproxy.scripts.connection import Client, Server
 from streamproxy.scripts.exceptions import ControlException
 from streamproxy.scripts.request import Request
@@ -39,6 +40,7 @@ class HTTPFlow:
     """A request and its response, and the connections that they went by.
 
     `live`: whether it is still going on. `killed`: whether a script gave it up. `metadata` is the scripts' own.
+    `websocket`: its messages, where it became a WebSocket.
     """
 
     __slots__ = (
@@ -83,7 +85,7 @@ class HTTPFlow:
         self.marked = ""
         self.comment = ""
         self.is_replay: str | None = None
-        self.websocket: object = None
+        self.websocket: WebSocketData | None = None
         self.intercepted = False
         self._id = id
 
@@ -159,6 +161,7 @@ class HTTPFlow:
         made = HTTPFlow(self.client_conn, self.server_conn)
         made.request = self.request.copy()
         made.response = None if self.response is None else self.response.copy()
+        made.websocket = None if self.websocket is None else self.websocket.copy()
         made.error = self.error
         made.metadata = dict(self.metadata)
         made.marked, made.comment, made.is_replay = self.marked, self.comment, self.is_replay

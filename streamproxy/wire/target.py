@@ -14,6 +14,8 @@ _AUTHORITY = re.compile(_HOST + r"(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+://[!\x22\x24-.0-\x3e\x40-\x7e]*+)([!\x22\x24-\x7e]*+)")
 _ORIGIN_FORM = re.compile(rb"/[!\x22\x24-\x7e]*+")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# A WebSocket begins as a request (RFC 6455 section 3), and is one to everybody here.
+WEBSOCKET_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -41,6 +43,7 @@ def _parse_site(site: bytes) -> Origin:
     """The origin of what stands before an URL's path."""
     scheme, _, authority = site.decode("ascii").partition("://")
     scheme = scheme.lower()
+    scheme = WEBSOCKET_SCHEMES.get(scheme, scheme)
     if scheme not in DEFAULT_PORTS:
         raise WireError("the target's scheme is not http or https", 501)
     return parse_authority(authority, scheme)
@@ -49,8 +52,8 @@ def _parse_site(site: bytes) -> Origin:
 def parse_absolute(target: bytes, method: bytes = b"GET") -> Target:
     """Take apart an absolute-form target, as clients send to a proxy.
 
-    The path keeps its bytes. Raises `WireError`: 400 for what is malformed or isn't absolute, 501 for a
-    scheme that isn't spoken.
+    The path keeps its bytes. The schemes ws and wss are read as http and https. Raises `WireError`: 400 for what is
+    malformed or isn't absolute, 501 for a scheme that isn't spoken.
     """
     found = _ABSOLUTE.fullmatch(target)
     if found is None:

@@ -17,7 +17,7 @@ class RuleErrorTests(SynchronousTestCase):
             self.assertEqual(errors(text.replace("^", "")), [f"1:{column}: rules[0]{words}"], marked)
 
     def test_what_a_rule_does(self) -> None:
-        nothing = ": does nothing; give it request, response, block, respond or redirect_to"
+        nothing = ": does nothing; give it request, response, websocket, block, respond or redirect_to"
         self.assertEqual(errors("rules: [{}]"), ["1:9: rules[0]" + nothing])
         self.assertEqual(errors("rules: [{request: {}, response: {headers: {set: {}}}}]"), ["1:9: rules[0]" + nothing])
         block = "expected a status from 400 to 599, or true, got"
@@ -186,7 +186,7 @@ class RuleErrorTests(SynchronousTestCase):
         for to in (
             *("/x", "new.example", "//x/", "http://", "http:///x", "http://u@h/", "http://h/#f", "ftp://h/", ""),
             *("http://h:0/", "http://h:65536/", "http://h:x/", "http://h /", "http://bücher.example/"),
-            *("http://[::1/", "http://h\\x/", "https://", "https://h:0/", "wss://h/"),
+            *("http://[::1/", "http://h\\x/", "https://", "https://h:0/", "wsx://h/"),
         ):
             words = f".redirect_to: expected an absolute URL such as http://new.example/, got {to!r}"
             self.check([(f"redirect_to: ^'{to}'", words)])

@@ -44,8 +44,7 @@ class DefaultTests(SynchronousTestCase):
     def test_an_unbuilt_key_may_have_its_default_written_out(self) -> None:
         text = """
             admin: tcp:8081:interface=127.0.0.1
-            stream_websockets: false
-            limits: {websocket_message: 16m, memory: 256m}
+            limits: {memory: 256m}
             timeouts: {drain: 30.0}
             access: {allow: [], htpasswd: null}
             rules: [{block: 403}]
@@ -113,7 +112,6 @@ class ErrorTests(SynchronousTestCase):
             ("admin: tcp:1", [f"1:1: admin: 'admin' {unbuilt}"]),
             ("state_dir: ''", ["1:12: state_dir: expected text of one line, got ''"]),
             ("state_dir: [x]", ["1:12: state_dir: expected text, got a list"]),
-            ("stream_websockets: true", [f"1:1: stream_websockets: 'stream_websockets' {unbuilt}"]),
             ("stream_websockets: on", ["1:20: stream_websockets: expected true or false, got 'on'"]),
             ("limits: {memory: 1m}", [f"1:10: limits.memory: 'memory' {unbuilt}"]),
             ("timeouts: {drain: 3}", [f"1:12: timeouts.drain: 'drain' {unbuilt}"]),
@@ -229,7 +227,8 @@ class WordsTests(SynchronousTestCase):
 
 WORDS = """
     listen endpoint rules name match host path url header request response headers set add remove replace find
-    with block respond status text redirect_to limits head timeouts idle tls hold stream Host A
+    with block respond status text redirect_to websocket messages from type regex drop limits head timeouts idle tls
+    hold stream Host A
     intercept passthrough only verify_upstream trusted_ca minimum_version client_certificate authority certificate key
 """
 KEYS = st.sampled_from(WORDS.split())

@@ -111,7 +111,7 @@ class RefusedTests(SynchronousTestCase):
             ("", "empty"),
             ("  ", "empty"),
             ("~zz", "~zz isn't offered"),
-            ("~websocket", "~websocket isn't offered"),
+            ("~tcp", "~tcp isn't offered"),
             ("~b", "~b needs a regex"),
             ("~b (a)", "~b needs a regex"),
             ("~c x", "~c needs a status code"),

@@ -116,6 +116,16 @@ class AbsoluteTests(SynchronousTestCase):
         for target, expected in table.items():
             self.assertEqual(parse_absolute(target), expected, target)
 
+    def test_a_websocket_s_url_is_a_request_s(self) -> None:
+        table = {
+            b"ws://h/a?b": Target(Origin("http", "h", 80), "/a?b"),
+            b"WS://h:443": Target(Origin("http", "h", 443), "/"),
+            b"wss://H": Target(Origin("https", "h", 443), "/"),
+            b"wss://h:80/ws://i": Target(Origin("https", "h", 80), "/ws://i"),
+        }
+        for target, expected in table.items():
+            self.assertEqual(parse_absolute(target), expected, target)
+
     def test_options_without_a_path_asks_about_the_whole_server(self) -> None:
         self.assertEqual(parse_absolute(b"http://h", b"OPTIONS").path, "*")
         self.assertEqual(parse_absolute(b"http://h/", b"OPTIONS").path, "/")
@@ -152,7 +162,8 @@ class AbsoluteTests(SynchronousTestCase):
             b"http://u@h/": (400, "a target with a user name or password in it"),
             b"http://h:0/": (400, "the target's port is out of range"),
             b"ftp://h/": scheme,
-            b"ws://h/": scheme,
+            b"wsss://h/": scheme,
+            b"ws:/h": malformed,
             b"httpx://h/": scheme,
         }
         for target, (status, reason) in table.items():

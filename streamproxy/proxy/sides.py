@@ -1,0 +1,336 @@
+"""The two ways in which one direction of a WebSocket goes: its frames as they come, or message by message.
+
+A side gives what is to be written for what was read, as an iterator, and tells its relay (`websocket.py`) what was
+said. What frames and messages are is told in `wire` and `filters`; what rules do to them in `message_rules`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from streamproxy.filters.chain import FilterError, Piece
+from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate
+from streamproxy.filters.messages import MOST_IN_A_ROW, PART, Control, Message, MessageReader, MessageWriter
+from streamproxy.filters.websocket import Counted, WebSocketData, WebSocketMessage
+from streamproxy.proxy.message_rules import MessageRules
+from streamproxy.rules.verdict import MessageRule
+from streamproxy.stream.pump import Pump
+from streamproxy.wire.websocket import (
+    ANY_RSV,
+    CLOSE,
+    PING,
+    TEXT,
+    FrameError,
+    FramePart,
+    FrameReader,
+    close_payload,
+    frame,
+    read_close,
+)
+
+if TYPE_CHECKING:
+    from streamproxy.proxy.socket_hooks import SocketHooks
+    from streamproxy.proxy.websocket import WebSocketRelay
+
+MASK_SIZE: Final = 4
+
+
+class Plan(NamedTuple):
+    """How a WebSocket goes: whether it `streams`, what is recorded of it, and who looks at its messages.
+
+    Where it streams, `extended` tells whether an extension may use reserved bits. Where messages are read, each has
+    `most` bytes at the most, and either side's connection compresses as it agreed on (`with_client`, `with_origin`); a
+    regex has `regex_seconds`. `capture`: how many bytes of a message are recorded.
+    """
+
+    streams: bool
+    data: WebSocketData
+    hooks: SocketHooks | None
+    rules: tuple[MessageRule, ...]
+    most: int
+    capture: int
+    regex_seconds: float
+    extended: bool = False
+    with_client: Deflated | None = None
+    with_origin: Deflated | None = None
+
+
+class Side(Protocol):
+    """One direction. `closed`: a close frame has gone that way, or nothing more is read for another reason."""
+
+    from_client: bool
+    pump: Pump
+    closed: bool
+
+    def pieces(self, data: bytes) -> Iterator[Piece]:
+        """What is to be written for what was read."""
+
+    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
+        """What is to be written for a message of a script's own."""
+
+    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
+        """What is to be written for a message of a rule's own."""
+
+    def close_frame(self, code: int, reason: str) -> bytes:
+        """A close frame of the proxy's own."""
+
+
+class StreamSide:
+    """Frames go on as they come; beside that they are read, for the record and for hooks that look on."""
+
+    def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
+        self.from_client = from_client
+        self.pump = pump
+        self.closed = False
+        self._relay = relay
+        self._data = plan.data
+        self._counted = plan.data.from_client if from_client else plan.data.from_origin
+        self._frames = FrameReader(from_client, ANY_RSV if plan.extended else 0)
+        self._capture = plan.capture
+        # The message that goes by: what it is of, its bytes so far, and the first of them.
+        self._opcode = 0
+        self._size = 0
+        self._kept = bytearray()
+
+    def pieces(self, data: bytes) -> Iterator[Piece]:
+        yield data
+        if self.closed:
+            return
+        row = 0
+        for part in self._frames.feed(data):
+            row += 1
+            if row >= MOST_IN_A_ROW:
+                row = 0
+                yield b""
+            if part.head.opcode >= CLOSE:
+                if not self._control(part):
+                    return
+            else:
+                yield from self._message(part)
+        error = self._frames.error
+        if error is not None:
+            self._relay.broke_protocol(self, error)
+
+    def _control(self, part: FramePart) -> bool:
+        """A control frame has gone by; whether more may come."""
+        if part.head.opcode != CLOSE:
+            _count_control(self._counted, part.head.opcode)
+            return True
+        try:
+            code, reason = read_close(part.payload)
+        except FrameError as error:
+            self._relay.broke_protocol(self, error)
+            return False
+        self._relay.said_close(self, code, reason)
+        return False
+
+    def _message(self, part: FramePart) -> Iterator[Piece]:
+        """Some of a message has gone by."""
+        if not self._opcode:
+            self._opcode = part.head.opcode
+        self._size += len(part.data)
+        room = self._capture - len(self._kept)
+        if room > 0:
+            self._kept += part.payload if len(part.data) <= room else part._replace(data=part.data[:room]).payload
+        if not (part.last and part.head.final):
+            return
+        message = WebSocketMessage(self._opcode, self.from_client, bytes(self._kept), self._relay.now())
+        message.size = self._size
+        message.cut = len(self._kept) < self._size
+        message.streamed = True
+        self._opcode = self._size = 0
+        self._kept = bytearray()
+        hooks = self._relay.hooks
+        if hooks is None or not hooks.wants_messages:
+            self._data.keep(message)
+            return
+        self._data.show(message)
+        run = hooks.message()
+        if not run.pause.over:
+            # The message has gone; the next read waits.
+            yield run.pause
+        try:
+            hooks.check(run)
+        except Exception as error:
+            self._relay.failed(error)
+        self._data.keep(message)
+
+    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
+        raise ValueError("nothing can be injected into a WebSocket that streams")
+
+    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
+        raise ValueError("nothing can be answered in a WebSocket that streams")
+
+    def close_frame(self, code: int, reason: str) -> bytes:
+        if not self._frames.between:
+            # Within a frame it would be taken for a part of that: the end of the connection has to tell.
+            return b""
+        return frame(CLOSE, close_payload(code, reason), os.urandom(MASK_SIZE) if self.from_client else b"")
+
+
+class MessageSide:
+    """Messages are put together, shown to rules and hooks, and made into frames again."""
+
+    def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
+        self.from_client = from_client
+        self.pump = pump
+        self.closed = False
+        self._relay = relay
+        self._data = plan.data
+        self._counted = plan.data.from_client if from_client else plan.data.from_origin
+        self._most = plan.most
+        with_client, with_origin = plan.with_client, plan.with_origin
+        inflate: Inflate | None = None
+        deflate: Deflate | None = None
+        if with_client is not None:
+            inflate, deflate = Inflate(with_client.client), Deflate(with_client.server)
+        if with_origin is not None:
+            if from_client:
+                deflate = Deflate(with_origin.client)
+            else:
+                inflate = Inflate(with_origin.server)
+        # A side without an agreement has nothing compressed on it.
+        if (with_client if from_client else with_origin) is None:
+            inflate = None
+        if (with_origin if from_client else with_client) is None:
+            deflate = None
+        self._reader = MessageReader(from_client, plan.most, inflate)
+        self._writer = MessageWriter(partial(os.urandom, MASK_SIZE) if from_client else None, deflate)
+        rules = [rule for rule in plan.rules if rule.from_client is None or rule.from_client is from_client]
+        self._rules = MessageRules(rules, plan.most, plan.regex_seconds) if rules else None
+
+    def pieces(self, data: bytes) -> Iterator[Piece]:
+        # Small ones of one read go together.
+        ready: list[bytes] = []
+        size = 0
+        try:
+            for event in self._reader.feed(data):
+                if self.closed:
+                    return
+                if event is None:
+                    yield b"".join(ready)
+                    ready = []
+                    size = 0
+                    continue
+                for piece in self._control(event) if isinstance(event, Control) else self._message(event):
+                    if isinstance(piece, bytes):
+                        ready.append(piece)
+                        size += len(piece)
+                        if size < PART:
+                            continue
+                        piece = b""
+                    if ready:
+                        yield b"".join(ready)
+                        ready = []
+                        size = 0
+                    if not isinstance(piece, bytes):
+                        yield piece
+        except Exception as error:
+            if ready:
+                yield b"".join(ready)
+            self._relay.failed(error)
+            return
+        if ready:
+            yield b"".join(ready)
+        broken = self._reader.error
+        if broken is not None and not self.closed:
+            self._relay.broke_protocol(self, broken)
+
+    def _control(self, control: Control) -> Iterator[Piece]:
+        if control.opcode != CLOSE:
+            _count_control(self._counted, control.opcode)
+            yield self._writer.control(control.opcode, control.payload, control.key)
+            return
+        try:
+            code, reason = read_close(control.payload)
+        except FrameError as error:
+            self._relay.broke_protocol(self, error)
+            return
+        asked = self._relay.answer_to_blamed(self)
+        if asked is not None:
+            # It answers what was said here.
+            self.closed = True
+            yield self.close_frame(*asked)
+            self._relay.end_both()
+            return
+        yield self._writer.control(CLOSE, control.payload, control.key)
+        self._relay.said_close(self, code, reason)
+
+    def _message(self, message: Message) -> Iterator[Piece]:
+        """A message has come."""
+        shown = WebSocketMessage(message.opcode, self.from_client, message.content, self._relay.now())
+        hooks = self._relay.hooks
+        if self._rules is None and (hooks is None or not hooks.wants_messages):
+            self._data.keep(shown)
+            yield from self._writer.message(message)
+            return
+        if self._rules is not None:
+            content, dropped, answer = self._rules.apply(message.opcode, message.content)
+            shown.content = content
+            shown.dropped = dropped
+            if answer is not None:
+                back = self._relay.opposite(self)
+                if not back.closed:
+                    back.pump.pour(back.answer(message.opcode, answer))
+        whole = yield from self._shown(shown)
+        if shown.dropped:
+            return
+        if shown.changed or shown.type != message.opcode:
+            yield from self._changed(shown, whole, message.compressed)
+        else:
+            yield from self._writer.message(message)
+
+    def _shown(self, shown: WebSocketMessage) -> Generator[Piece, None, bytes]:
+        """A message is shown to hooks, and recorded; gives all of its content, as the hooks left it."""
+        hooks = self._relay.hooks
+        whole = shown.content
+        if hooks is not None and hooks.wants_messages and not shown.dropped:
+            self._data.show(shown)
+            run = hooks.message()
+            if not run.pause.over:
+                yield run.pause
+            hooks.check(run)
+            whole = shown.content
+        self._data.keep(shown)
+        return whole
+
+    def _changed(self, shown: WebSocketMessage, content: bytes, compressed: bool) -> Iterator[Piece]:
+        """The frame of a message that isn't what came."""
+        if len(content) > self._most:
+            raise FilterError("a script made a message larger than limits.websocket_message")
+        if shown.type == TEXT:
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                raise FilterError("a text that was changed isn't UTF-8 any more") from None
+        yield from self._writer.new(int(shown.type), content, compressed)
+
+    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
+        if self.closed:
+            return
+        try:
+            whole = yield from self._shown(message)
+            if not message.dropped and not self.closed:
+                yield from self._changed(message, whole, False)
+        except Exception as error:
+            self._relay.failed(error)
+
+    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
+        if self.closed:
+            return
+        message = WebSocketMessage(opcode, self.from_client, content, self._relay.now(), injected=True)
+        self._data.keep(message)
+        yield from self._writer.new(opcode, content)
+
+    def close_frame(self, code: int, reason: str) -> bytes:
+        return self._writer.control(CLOSE, close_payload(code, reason))
+
+
+def _count_control(counted: Counted, opcode: int) -> None:
+    if opcode == PING:
+        counted.pings += 1
+    else:
+        counted.pongs += 1
