@@ -276,21 +276,31 @@ class Deflate:
 
         A fragment can be inflated when it has come, without those behind it.
         """
-        payloads: list[bytes] = []
+        return [payload for payload in self.gradually(parts) if payload is not None]
+
+    def gradually(self, parts: Sequence[bytes]) -> Iterator[bytes | None]:
+        """The same one by one, for large ones; None where a turn may end. To be taken to its end."""
         last = len(parts) - 1
         for at, part in enumerate(parts):
             if not part:
                 # zlib has nothing to flush a second time. At the end there must be a block to take the tail from.
-                payloads.append(b"" if at < last else _EMPTY)
+                yield b"" if at < last else _EMPTY
                 continue
             if self._coder is None:
                 self._coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, self._window, _MEMORY_LEVEL)
             coder = self._coder
-            payload: bytes = coder.compress(part) + coder.flush(zlib.Z_SYNC_FLUSH)
-            payloads.append(payload if at < last else payload[: -len(_TAIL)])
+            made: list[bytes] = []
+            if len(part) <= PIECE:
+                made.append(coder.compress(part))
+            else:
+                for start in range(0, len(part), PIECE):
+                    made.append(coder.compress(part[start : start + PIECE]))
+                    yield None
+            made.append(coder.flush(zlib.Z_SYNC_FLUSH))
+            payload = b"".join(made)
+            yield payload if at < last else payload[: -len(_TAIL)]
         if self._alone:
             self._coder = None
-        return payloads
 
 
 def _garbage() -> MessageCodingError:

@@ -255,11 +255,13 @@ class MessageWriter:
         return frame(opcode, payload, self._key(key))
 
     def message(self, message: Message) -> Iterator[bytes]:
-        """The frames of a message as it came, cut as it was."""
+        """The frames of a message as it came, cut as it was. A piece may be empty: a turn may end there."""
         key, sizes = self._key(message.keys), message.sizes
         compressed = message.compressed and self._deflate is not None
         if sizes is None:
             if compressed:
+                if len(message.content) > PART:
+                    return self._compressed_frames(message, array("Q", (len(message.content),)))
                 assert self._deflate is not None
                 return self._frame(message.opcode, self._deflate.compress([message.content])[0], key, True, RSV1)
             return self._frame(message.opcode, message.content, key, True, 0)
@@ -315,7 +317,12 @@ class MessageWriter:
         for size in sizes:
             parts.append(content[at : at + size])
             at += size
-        for number, payload in enumerate(self._deflate.compress(parts)):
+        number = 0
+        for payload in self._deflate.gradually(parts):
+            if payload is None:
+                yield b""
+                continue
             key = self._key(message.keys[4 * number : 4 * number + 4])
             opcode = CONTINUATION if number else message.opcode
             yield from self._frame(opcode, payload, key, number == last, 0 if number else RSV1)
+            number += 1

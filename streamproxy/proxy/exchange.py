@@ -392,7 +392,7 @@ class Exchange(Ends):
         self._over = self._deaf = True
         connection, flow, layer = self._connection, self.flow, self._layer
         end = link.hand_over()
-        plan = None if upgrade.handshake is None else self._plan(upgrade)
+        plan = None if upgrade.handshake is None else self._plan(upgrade, verdict.work, said.work)
         client = self._paced(connection.sink, said.work.pace)
         origin = self._paced(end.sink, verdict.work.pace)
         self._drop_link()
@@ -403,7 +403,7 @@ class Exchange(Ends):
         switched.start(plan, layer.give_up(), origin, client)
         layer.gave_up()
 
-    def _plan(self, upgrade: Upgrade) -> Plan:
+    def _plan(self, upgrade: Upgrade, to_origin: BodyWork, to_client: BodyWork) -> Plan:
         """How the WebSocket goes."""
         limits, work = self._settings.limits, upgrade.work
         data = WebSocketData(limits.capture, self._proxy.recording)
@@ -420,6 +420,8 @@ class Exchange(Ends):
             upgrade.extended,
             upgrade.with_client,
             upgrade.with_origin,
+            self._stages_of.alongside(to_origin, self.flow, "request"),
+            self._stages_of.alongside(to_client, self.flow, "response"),
         )
 
     def _socket_hooks(self) -> SocketHooks | None:

@@ -15,6 +15,7 @@ from streamproxy.filters.chain import FilterError, Piece
 from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate
 from streamproxy.filters.messages import MOST_IN_A_ROW, PART, Control, Message, MessageReader, MessageWriter
 from streamproxy.filters.websocket import Counted, WebSocketData, WebSocketMessage
+from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.message_rules import MessageRules
 from streamproxy.rules.verdict import MessageRule
 from streamproxy.stream.pump import Pump
@@ -43,7 +44,8 @@ class Plan(NamedTuple):
 
     Where it streams, `extended` tells whether an extension may use reserved bits. Where messages are read, each has
     `most` bytes at the most, and either side's connection compresses as it agreed on (`with_client`, `with_origin`); a
-    regex has `regex_seconds`. `capture`: how many bytes of a message are recorded.
+    regex has `regex_seconds`. `capture`: how many bytes of a message are recorded. `alongside_...`: what is done to the
+    bytes that come from there.
     """
 
     streams: bool
@@ -56,6 +58,8 @@ class Plan(NamedTuple):
     extended: bool = False
     with_client: Deflated | None = None
     with_origin: Deflated | None = None
+    alongside_client: Alongside | None = None
+    alongside_origin: Alongside | None = None
 
 
 class Side(Protocol):
@@ -274,7 +278,7 @@ class MessageSide:
             if answer is not None:
                 back = self._relay.opposite(self)
                 if not back.closed:
-                    back.pump.pour(back.answer(message.opcode, answer))
+                    self._relay.pour(back, back.answer(message.opcode, answer))
         whole = yield from self._shown(shown)
         if shown.dropped:
             return

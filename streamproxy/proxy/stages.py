@@ -20,10 +20,13 @@ from streamproxy.filters.coding import Bounds, Decoded, Encoded, readable
 from streamproxy.filters.events import Events
 from streamproxy.filters.fault import EventFault, Fault
 from streamproxy.filters.finders import Pattern
+from streamproxy.filters.frame_fault import FrameFault
 from streamproxy.filters.lines import Lines
 from streamproxy.filters.patterns import compile_regex
 from streamproxy.filters.replace import Replace, literal, regex
+from streamproxy.filters.tap import Tap
 from streamproxy.flow import Flow
+from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.captures import Captures
 from streamproxy.rules import verdict
 from streamproxy.rules.verdict import NO_WORK, BodyWork, How, Replacement, UserFunction, Way
@@ -117,6 +120,20 @@ class StageFactory:
             if fault is not None:
                 struck.sent = stages.sent
         return stages
+
+    def alongside(self, work: BodyWork, flow: Flow, message: str) -> Alongside | None:
+        """What is done to the bytes of a WebSocket of `flow`, in the direction of `message`; None for nothing."""
+        fault: FrameFault | None = None
+        received: Tap | None = None
+        sent: Tap | None = None
+        asked = work.fault
+        if asked is not None and self._strikes(asked):
+            why = f"the {asked.action} of rule {asked.rule!r}"
+            fault = FrameFault(asked.after, asked.unit, asked.action, why, message == "request")
+        if work.capture is not None:
+            limit = self._settings.limits.capture if work.capture.limit is None else work.capture.limit
+            received, sent = self._captures.taps(limit, work.capture.in_files, flow, message)
+        return None if fault is None and received is None else Alongside(received, sent, fault)
 
     def _function(self, function: UserFunction, flow: HTTPFlow | None) -> Filter:
         found, name = self._settings.functions[function.name]

@@ -176,5 +176,7 @@ class Switched:
         proxy = connection.proxy
         flow.client_in = connection.received - self._taken_before
         flow.client_out = connection.sink.sent - self._sent_before
+        flow.request.end_capture()
+        flow.response.end_capture()
         flow.duration = proxy.clock.seconds() - flow.started
         proxy.journal.record(flow)

@@ -13,13 +13,14 @@ that the other side still had to say, which is told 1001 meanwhile; and to both 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from streamproxy.filters.chain import FilterError, Pause
+from streamproxy.filters.chain import FilterError, Pause, Piece
+from streamproxy.filters.fault import Struck
 from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
 from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCHED, Flow
 from streamproxy.proxy.sides import MessageSide, Plan, Side, StreamSide
@@ -94,10 +95,34 @@ class WebSocketRelay(Tunnel):
     # Bytes
 
     def _relay_to_origin(self, data: bytes) -> None:
-        self._to_origin.pour(self._from_client.pieces(data))
+        alongside = self._plan.alongside_client
+        if alongside is not None:
+            alongside.came(data)
+        self.pour(self._from_client, self._from_client.pieces(data))
 
     def _relay_to_client(self, data: bytes) -> None:
-        self._to_client.pour(self._from_origin.pieces(data))
+        alongside = self._plan.alongside_origin
+        if alongside is not None:
+            alongside.came(data)
+        self.pour(self._from_origin, self._from_origin.pieces(data))
+
+    def pour(self, side: Side, pieces: Iterator[Piece]) -> None:
+        """Write what `side` gives to where that leads."""
+        alongside = self._plan.alongside_client if side.from_client else self._plan.alongside_origin
+        side.pump.pour(pieces if alongside is None else self._struck(alongside.goes(pieces)))
+
+    def _struck(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """What goes on of `pieces`, until a rule's fault ends the connection."""
+        try:
+            yield from pieces
+        except Struck as struck:
+            self._flow.error = str(struck)
+            self._outcome_of_end = FAILED
+            if struck.reset:
+                self._break(FAILED, str(struck))
+            else:
+                self._from_client.closed = self._from_origin.closed = True
+                self.end_both()
 
     def _inject(self, message: WebSocketMessage) -> None:
         """Send what a script made, as if it had come from the other side."""
@@ -105,7 +130,7 @@ class WebSocketRelay(Tunnel):
         if self._over or side.closed:
             raise ValueError("nothing can be injected into a WebSocket that is closing")
         message.timestamp = self._seconds()
-        side.pump.pour(side.injected(message))
+        self.pour(side, side.injected(message))
 
     # What sides tell
 
@@ -250,6 +275,10 @@ class WebSocketRelay(Tunnel):
         data.timestamp_end = self._seconds()
         data.injector = None
         hooks, self.hooks = self.hooks, None
+        if outcome == SWITCHED and data.close_code != LOST:
+            for alongside in (self._plan.alongside_client, self._plan.alongside_origin):
+                if alongside is not None:
+                    alongside.end()
         super()._finish(outcome, flow.error or why)
         if hooks is not None:
             hooks.end()

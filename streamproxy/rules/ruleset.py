@@ -121,7 +121,7 @@ class RuleSet:
         """The verdict where rules match on the request's head; `of_websocket` where that asks for a WebSocket."""
         target = asked.target
         redirected = False
-        wanted = Wanted()
+        wanted = Wanted(of_websocket is not None)
         has_body = _has_body(head.framing)
         for rule in applied:
             if rule.answer and not redirected:
@@ -225,13 +225,11 @@ class RuleSet:
         """What the rules say about a response's final head; `request` is the head as the client sent it."""
         if not verdict.matched:
             return ResponseVerdict((), (), NO_WORK, self._way(head, None, self.streaming.response_hook))
-        wanted = Wanted()
+        websocket = verdict.websocket if head.status == 101 else None
+        wanted = Wanted(websocket is not None)
         has_body = _has_body(head.framing)
         # The answer to HEAD, and a 304: what its fields say of a body must hold for the one that GET would give.
-        stands_for_one = head.framing.kind is Kind.NONE
-        websocket = verdict.websocket if head.status == 101 else None
-        if websocket is not None:
-            stands_for_one = False
+        stands_for_one = head.framing.kind is Kind.NONE and websocket is None
         for rule in verdict.matched:
             if rule.heads_match(request.headers, head.headers):
                 if wanted.take(rule.response, has_body, has_body or stands_for_one):

@@ -29,9 +29,22 @@ if TYPE_CHECKING:
 class Wanted:
     """What the rules that apply to one message want of it, gathered in their order."""
 
-    __slots__ = ("_capture", "_fault", "_functions", "_hold_time", "_pace", "_replacements", "edits", "names", "says")
+    __slots__ = (
+        "_capture",
+        "_fault",
+        "_flows",
+        "_functions",
+        "_hold_time",
+        "_pace",
+        "_replacements",
+        "edits",
+        "names",
+        "says",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, flows: bool = False) -> None:
+        # What follows isn't a body, but bytes all the same: a WebSocket.
+        self._flows = flows
         self.names: list[str] = []
         self.edits: list[HeaderEdits] = []
         self.says: tuple[bool, str] | None = None
@@ -65,7 +78,7 @@ class Wanted:
         if work.pace is not None and self._pace is None:
             self._pace = work.pace
             does_something = True
-        if has_body:
+        if has_body or self._flows:
             if work.fault is not None and self._fault is None:
                 self._fault = work.fault
                 does_something = True

@@ -85,7 +85,7 @@ class FrameReader:
     all that was right before it; nothing is read after that.
     """
 
-    __slots__ = ("_buffer", "_from_client", "_head", "_in_message", "_left", "_reserved", "error")
+    __slots__ = ("_buffer", "_from_client", "_head", "_in_message", "_left", "_reserved", "error", "position")
 
     def __init__(self, from_client: bool, reserved: int = 0) -> None:
         self._from_client = from_client
@@ -97,6 +97,8 @@ class FrameReader:
         self._left = 0
         # Fragments of a message have come, and its last one hasn't.
         self._in_message = False
+        # How many bytes of wire were read, up to the end of the part that was given last.
+        self.position = 0
         self.error: FrameError | None = None
 
     @property
@@ -117,6 +119,7 @@ class FrameReader:
             data = self._buffer + data
             self._buffer = b""
         at, size = 0, len(data)
+        before = self.position
         while True:
             head = self._head
             if head is None:
@@ -137,6 +140,7 @@ class FrameReader:
                         self._buffer = data[at:]
                         return
                     at = end
+                    self.position = before + end
                     yield FramePart(head, data[behind:end], 0, True)
                     continue
                 at = behind
@@ -153,8 +157,8 @@ class FrameReader:
             self._left = left
             if not left:
                 self._head = None
-            before = head.length - left - len(piece)
-            yield FramePart(head, piece, before, not left)
+            self.position = before + end
+            yield FramePart(head, piece, head.length - left - len(piece), not left)
 
     def _read_head(self, data: bytes, at: int) -> tuple[FrameHead, int] | None:
         """The frame head at `at`, and where its payload begins; None while it isn't whole."""

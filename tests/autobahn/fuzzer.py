@@ -1,8 +1,8 @@
 """The testsuite's nasty client or nasty server, for Python 2.7: `fuzzer.py client|server SPECIFICATION [PEM]`.
 
 The specification is the testsuite's own, in a JSON file. The client ends when it has gone through the cases. The server
-listens on a free port of 127.0.0.1, which it prints, by TLS where it is given a file with certificate and key; it is ended
-by its reader. The testsuite's own `wstest` would listen on all addresses, and wants to be told a free port.
+listens on a free port of 127.0.0.1, which it prints, by TLS where it is given a file with certificate and key, until a
+signal comes. The testsuite's own `wstest` would listen on all addresses, and wants to be told a free port.
 """
 
 import json
@@ -29,7 +29,7 @@ def main(role, specification, pem=None):
             port = reactor.listenSSL(0, factory, contexts, interface="127.0.0.1")
         # What it holds the Host field against.
         factory.port = factory.externalPort = port.getHost().port
-        sys.stdout.write("listening on %d\n" % factory.port)
+        sys.stdout.write("listening on {}\n".format(factory.port))
     reactor.run()
 
 

@@ -1,7 +1,7 @@
 """One run of the testsuite: the parts that it takes, started on free ports of 127.0.0.1 and stopped again.
 
-A run faces the proxy with a nasty client, which tests autobahn's echo server behind it, or with a nasty server, to which
-autobahn's echo client comes through it. Without a proxy it is the base line.
+A run faces the proxy with a nasty client, which tests autobahn's echo server behind it, or with a nasty server, to
+which autobahn's echo client comes through it. Without a proxy it is the base line.
 """
 
 from __future__ import annotations
@@ -49,10 +49,15 @@ class Setup(NamedTuple):
 
 
 class Run(NamedTuple):
-    """How a run went: how long it took, in seconds, and what went wrong with its parts, in words, if anything did."""
+    """How a run went.
+
+    `seconds` is how long it took, `fault` what went wrong with its parts, in words, if anything did, and `switched` how
+    many WebSockets the proxy says to have relayed.
+    """
 
     seconds: float
     fault: str
+    switched: int
 
 
 class Parts(contextlib.ExitStack):
@@ -78,7 +83,9 @@ def carry_out(setup: Setup, cases: list[str], python2: Path, folder: Path) -> Ru
             nasty(_Stage(parts, setup, cases, python2, folder))
     except AssertionError as error:
         fault = str(error)
-    return Run(time.monotonic() - began, fault)
+    log = folder / "proxy.log"
+    switched = log.read_text().count('"outcome": "switched"') if log.exists() else 0
+    return Run(time.monotonic() - began, fault, switched)
 
 
 class _Stage:
