@@ -63,11 +63,12 @@ class Plan(NamedTuple):
 
 
 class Side(Protocol):
-    """One direction. `closed`: a close frame has gone that way, or nothing more is read for another reason."""
+    """One direction. `closed`: a close frame has gone that way; `over`: nothing that is read goes on any more."""
 
     from_client: bool
     pump: Pump
     closed: bool
+    over: bool
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
         """What is to be written for what was read."""
@@ -78,8 +79,8 @@ class Side(Protocol):
     def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
         """What is to be written for a message of a rule's own."""
 
-    def close_frame(self, code: int, reason: str) -> bytes:
-        """A close frame of the proxy's own."""
+    def closing(self, code: int, reason: str) -> Iterator[Piece]:
+        """A close frame of the proxy's own, where one can stand."""
 
 
 class StreamSide:
@@ -88,7 +89,7 @@ class StreamSide:
     def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
         self.from_client = from_client
         self.pump = pump
-        self.closed = False
+        self.closed = self.over = False
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
@@ -100,6 +101,8 @@ class StreamSide:
         self._kept = bytearray()
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
+        if self.over:
+            return
         yield data
         if self.closed:
             return
@@ -148,18 +151,16 @@ class StreamSide:
         self._opcode = self._size = 0
         self._kept = bytearray()
         hooks = self._relay.hooks
-        if hooks is None or not hooks.wants_messages:
-            self._data.keep(message)
-            return
-        self._data.show(message)
-        run = hooks.message()
-        if not run.pause.over:
-            # The message has gone; the next read waits.
-            yield run.pause
-        try:
-            hooks.check(run)
-        except Exception as error:
-            self._relay.failed(error)
+        if hooks is not None and hooks.wants_messages and not self.over:
+            self._data.show(message)
+            run = hooks.message()
+            if not run.pause.over:
+                # The message has gone; the next read waits.
+                yield run.pause
+            try:
+                hooks.check(run)
+            except Exception as error:
+                self._relay.failed(error)
         self._data.keep(message)
 
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
@@ -168,11 +169,11 @@ class StreamSide:
     def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
         raise ValueError("nothing can be answered in a WebSocket that streams")
 
-    def close_frame(self, code: int, reason: str) -> bytes:
-        if not self._frames.between:
-            # Within a frame it would be taken for a part of that: the end of the connection has to tell.
-            return b""
-        return frame(CLOSE, close_payload(code, reason), os.urandom(MASK_SIZE) if self.from_client else b"")
+    def closing(self, code: int, reason: str) -> Iterator[Piece]:
+        if not self.closed and self._frames.between and self._frames.error is None:
+            self.closed = True
+            yield frame(CLOSE, close_payload(code, reason), os.urandom(MASK_SIZE) if self.from_client else b"")
+        # Within a frame it would be taken for a part of that: the end of the connection has to tell.
 
 
 class MessageSide:
@@ -181,7 +182,7 @@ class MessageSide:
     def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
         self.from_client = from_client
         self.pump = pump
-        self.closed = False
+        self.closed = self.over = False
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
@@ -212,8 +213,8 @@ class MessageSide:
         size = 0
         try:
             for event in self._reader.feed(data):
-                if self.closed:
-                    return
+                if self.closed or self.over:
+                    break
                 if event is None:
                     yield b"".join(ready)
                     ready = []
@@ -240,7 +241,7 @@ class MessageSide:
         if ready:
             yield b"".join(ready)
         broken = self._reader.error
-        if broken is not None and not self.closed:
+        if broken is not None and not self.closed and not self.over:
             self._relay.broke_protocol(self, broken)
 
     def _control(self, control: Control) -> Iterator[Piece]:
@@ -256,8 +257,7 @@ class MessageSide:
         asked = self._relay.answer_to_blamed(self)
         if asked is not None:
             # It answers what was said here.
-            self.closed = True
-            yield self.close_frame(*asked)
+            yield from self.closing(*asked)
             self._relay.end_both()
             return
         yield self._writer.control(CLOSE, control.payload, control.key)
@@ -277,7 +277,7 @@ class MessageSide:
             shown.dropped = dropped
             if answer is not None:
                 back = self._relay.opposite(self)
-                if not back.closed:
+                if not back.closed and not back.over:
                     self._relay.pour(back, back.answer(message.opcode, answer))
         whole = yield from self._shown(shown)
         if shown.dropped:
@@ -313,24 +313,26 @@ class MessageSide:
         yield from self._writer.new(int(shown.type), content, compressed)
 
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
-        if self.closed:
+        if self.closed or self.over:
             return
         try:
             whole = yield from self._shown(message)
-            if not message.dropped and not self.closed:
+            if not message.dropped and not self.closed and not self.over:
                 yield from self._changed(message, whole, False)
         except Exception as error:
             self._relay.failed(error)
 
     def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
-        if self.closed:
+        if self.closed or self.over:
             return
         message = WebSocketMessage(opcode, self.from_client, content, self._relay.now(), injected=True)
         self._data.keep(message)
         yield from self._writer.new(opcode, content)
 
-    def close_frame(self, code: int, reason: str) -> bytes:
-        return self._writer.control(CLOSE, close_payload(code, reason))
+    def closing(self, code: int, reason: str) -> Iterator[Piece]:
+        if not self.closed:
+            self.closed = True
+            yield self._writer.control(CLOSE, close_payload(code, reason))
 
 
 def _count_control(counted: Counted, opcode: int) -> None:

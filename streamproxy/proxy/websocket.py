@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from streamproxy.filters.chain import FilterError, Pause, Piece
 from streamproxy.filters.fault import Struck
 from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
-from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCHED, Flow
+from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCHED, TIMED_OUT, Flow
 from streamproxy.proxy.sides import MessageSide, Plan, Side, StreamSide
 from streamproxy.proxy.socket_hooks import Killed, SocketHooks
 from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
@@ -67,6 +67,12 @@ class WebSocketRelay(Tunnel):
         self._from_origin: Side = make(self, plan, False, self._to_client)
         # Who is to be told to close, by which code and why, when the other side has answered.
         self._blamed: tuple[Side, int, str] | None = None
+        self._outcome_of_end = SWITCHED
+        # Nothing more is written; and how much was, when that was looked at last.
+        self._is_ending = False
+        self._written = 0
+        # Whether the client ended its side before the origin did.
+        self._first: bool | None = None
 
     def start(self, said: bytes) -> None:
         hooks = self.hooks
@@ -121,13 +127,13 @@ class WebSocketRelay(Tunnel):
             if struck.reset:
                 self._break(FAILED, str(struck))
             else:
-                self._from_client.closed = self._from_origin.closed = True
+                self._from_client.over = self._from_origin.over = True
                 self.end_both()
 
     def _inject(self, message: WebSocketMessage) -> None:
         """Send what a script made, as if it had come from the other side."""
         side = self._from_client if message.from_client else self._from_origin
-        if self._over or side.closed:
+        if self._over or side.closed or side.over:
             raise ValueError("nothing can be injected into a WebSocket that is closing")
         message.timestamp = self._seconds()
         self.pour(side, side.injected(message))
@@ -162,9 +168,11 @@ class WebSocketRelay(Tunnel):
         """What came on `side` can't be read any further."""
         who = "client" if side.from_client else "origin"
         self._flow.error = f"the {who} broke the WebSocket protocol: {error.reason}"
-        side.closed = True
         if self._plan.streams:
+            # Nothing reads any further, but it goes on: whom it is for will say what that means.
+            side.closed = True
             return
+        side.over = True
         self._outcome_of_end = MALFORMED
         if self.data.close_code is None:
             self.data.close_code, self.data.close_reason = error.code, error.reason
@@ -174,7 +182,7 @@ class WebSocketRelay(Tunnel):
             # It should have answered a close.
             self.end_both()
         else:
-            side.pump.write(side.close_frame(GOING_AWAY, f"the other side is closed: {error.reason}"))
+            side.pump.pour(side.closing(GOING_AWAY, f"the other side is closed: {error.reason}"))
             self._end_soon()
 
     def failed(self, error: BaseException) -> None:
@@ -188,16 +196,13 @@ class WebSocketRelay(Tunnel):
         self._flow.error = why
         self._outcome_of_end = FAILED
         for side in (self._from_client, self._from_origin):
-            if not side.closed:
-                side.closed = True
-                side.pump.write(side.close_frame(INTERNAL_ERROR, "a rule failed"))
+            side.over = True
+            side.pump.pour(side.closing(INTERNAL_ERROR, "a rule failed"))
         if self.data.close_code is None:
             self.data.close_code, self.data.close_reason = INTERNAL_ERROR, why
         self.end_both()
 
     # Ends
-
-    _outcome_of_end = SWITCHED
 
     def _broke(self) -> None:
         """A pump has met an exception that nobody knew of."""
@@ -206,48 +211,60 @@ class WebSocketRelay(Tunnel):
 
     def _end_soon(self) -> None:
         """There is nothing more to come but the ends of the connections."""
-        self._deadline.set(CLOSING, self._look)
         self._progress = self._seconds()
+        self._deadline.set(CLOSING, self._look)
 
     def end_both(self) -> None:
         """Nothing more goes to either side."""
+        self._is_ending = True
         self._end_soon()
         self._to_origin.finish()
         self._to_client.finish()
 
     @property
     def _is_closing(self) -> bool:
-        return self._blamed is not None or (self._from_client.closed and self._from_origin.closed)
+        closed = self._from_client.closed and self._from_origin.closed
+        return closed or self._is_ending or self._blamed is not None
 
     @property
     def _most_silence(self) -> float:
         return min(CLOSING, super()._most_silence) if self._is_closing else super()._most_silence
 
     def _too_silent(self) -> None:
+        written = self._connection.sink.sent + self._end.sink.sent
         if not self._is_closing:
             super()._too_silent()
-        elif self._blamed is not None and not self._to_client_done and not self._to_origin_done:
+        elif written != self._written:
+            # A slow reader gets what there is for it, as long as it reads.
+            self._written = written
+            self._end_soon()
+        elif self._blamed is not None and not self._is_ending:
             self._tell_blamed()
             self.end_both()
-        else:
+        elif self._to_client_done and self._to_origin_done:
             self._close_both()
+        else:
+            self._break(TIMED_OUT, "nothing moved in a WebSocket that was closing")
 
     def _tell_blamed(self) -> None:
         """The other side won't answer any more: say to who broke the protocol that this is the end."""
         if self._blamed is not None:
             side, code, reason = self._blamed
             other = self.opposite(side)
-            if not other.closed:
-                other.closed = True
-                other.pump.write(other.close_frame(code, reason))
+            other.over = True
+            other.pump.pour(other.closing(code, reason))
 
     def read_ended(self) -> None:
+        if self._first is None and not self._over:
+            self._first = True
         if self._blamed is not None and self._blamed[0] is self._from_origin:
             self._tell_blamed()
             self._to_client.finish()
         super().read_ended()
 
     def origin_ended(self) -> None:
+        if self._first is None and not self._over:
+            self._first = False
         if self._blamed is not None and self._blamed[0] is self._from_client:
             self._tell_blamed()
         super().origin_ended()
@@ -267,10 +284,14 @@ class WebSocketRelay(Tunnel):
 
     def _finish(self, outcome: str, why: str = "") -> None:
         flow, data = self._flow, self.data
+        if data.close_code is None:
+            data.close_code, data.close_reason = LOST, ""
+            if outcome == SWITCHED:
+                data.closed_by_client = self._first
+                why = why or "the connection ended without a close frame"
+            elif outcome in (CLIENT_GONE, ORIGIN_GONE):
+                data.closed_by_client = outcome == CLIENT_GONE
         if outcome in (CLIENT_GONE, ORIGIN_GONE, SWITCHED):
-            if data.close_code is None:
-                data.close_code, data.close_reason = LOST, ""
-                data.closed_by_client = self._client_ended if outcome == SWITCHED else outcome == CLIENT_GONE
             outcome = self._outcome_of_end
         data.timestamp_end = self._seconds()
         data.injector = None

@@ -256,6 +256,9 @@ class Pump:
                     self._wait(over)
                     break
                 piece = next(data, None)  # type: ignore[arg-type]
+                if not queue:
+                    # `abandon` was called by the iterator.
+                    break
                 if piece is None:
                     queue.popleft()
                 elif type(piece) is not bytes:

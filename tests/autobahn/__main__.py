@@ -48,8 +48,8 @@ def main() -> int:
         fault = run.fault
         if not results:
             fault = fault or "the testsuite left no report"
-        elif setup.mode != NONE and run.switched < len(results):
-            fault = fault or f"only {run.switched} WebSockets went through the proxy"
+        elif setup.mode != NONE and run.relayed < len(results):
+            fault = fault or f"only {run.relayed} WebSockets went through the proxy in this mode"
         if fault:
             bad.append(f"{setup.name}: {fault}")
         bad += [f"{setup.name} {each}" for each in worse]

@@ -29,7 +29,7 @@ def main(role, specification, pem=None):
             port = reactor.listenSSL(0, factory, contexts, interface="127.0.0.1")
         # What it holds the Host field against.
         factory.port = factory.externalPort = port.getHost().port
-        sys.stdout.write("listening on {}\n".format(factory.port))
+        sys.stdout.write("listening on " + str(factory.port) + "\n")
     reactor.run()
 
 

@@ -25,6 +25,8 @@ STUCK = 600
 # What the testsuite calls who it tested.
 AGENT = "tested"
 NONE, STREAM, MESSAGES = "none", "stream", "messages"
+# What a WebSocket's line on the proxy's log has in it.
+JOURNALLED = {STREAM: '"mode": "streamed"', MESSAGES: '"mode": "messages"'}
 RULES = """\
 stream_websockets: {streams}
 tls:
@@ -51,13 +53,13 @@ class Setup(NamedTuple):
 class Run(NamedTuple):
     """How a run went.
 
-    `seconds` is how long it took, `fault` what went wrong with its parts, in words, if anything did, and `switched` how
-    many WebSockets the proxy says to have relayed.
+    `seconds` is how long it took, `fault` what went wrong with its parts, in words, if anything did, and `relayed` how
+    many WebSockets the proxy says to have relayed in the run's mode.
     """
 
     seconds: float
     fault: str
-    switched: int
+    relayed: int
 
 
 class Parts(contextlib.ExitStack):
@@ -84,8 +86,8 @@ def carry_out(setup: Setup, cases: list[str], python2: Path, folder: Path) -> Ru
     except AssertionError as error:
         fault = str(error)
     log = folder / "proxy.log"
-    switched = log.read_text().count('"outcome": "switched"') if log.exists() else 0
-    return Run(time.monotonic() - began, fault, switched)
+    relayed = log.read_text().count(JOURNALLED[setup.mode]) if log.exists() else 0
+    return Run(time.monotonic() - began, fault, relayed)
 
 
 class _Stage:

@@ -4,9 +4,9 @@
     python -m tests.autobahn.testee client URL AGENT [CA [PROXY_PORT]]
 
 The server listens on a free port of 127.0.0.1, which it prints; by TLS where it is given a file with certificate and
-key. The client asks the testsuite's server at URL how many cases there are, goes through them as AGENT, and has it write
-its reports. It trusts the certificates in the file CA, if that isn't empty, and goes by CONNECT through a proxy, if
-there is one.
+key. The client asks the testsuite's server at URL how many cases there are, goes through them as AGENT, and has it
+write its reports. It trusts the certificates in the file CA, if that isn't empty, and goes by CONNECT through a proxy,
+if there is one.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ A connection is made in one of `WAYS`, and goes message by message or, for a pat
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,12 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from autobahn.websocket.compress_deflate import PerMessageDeflateResponseAccept
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, DefaultOpenSSLContextFactory, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
-from tests.system.parts import PROJECT, WAIT, Client, Proxy, Wire
-from tests.system.secure import Tunnel, certificate_for_us, trusting
+from tests.system.parts import WAIT, Proxy
+from tests.system.secure import certificate_for_us, file_of, trusting
 
 HERE = "127.0.0.1"
 # By an absolute target, as proxies are asked; by CONNECT; and over TLS that is intercepted.
@@ -159,7 +158,8 @@ class Server:
         factory.setProtocolOptions(perMessageCompressionAccept=_accept_offer, **_PATIENCE)
         factory.opened = self._opened = DeferredQueue()
         if secure:
-            contexts = PrivateCertificate.loadPEM(certificate_for_us().pem).options()
+            pem = str(file_of(case, certificate_for_us().pem))
+            contexts = DefaultOpenSSLContextFactory(pem, pem)
             port = reactor.listenSSL(0, factory, contexts, interface=HERE)
         else:
             port = reactor.listenTCP(0, factory, interface=HERE)
