@@ -11,7 +11,17 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from bench import case_bulk, case_events, case_filters, case_growth, case_memory, case_rate, case_secure, case_start
+from bench import (
+    case_bulk,
+    case_events,
+    case_filters,
+    case_growth,
+    case_memory,
+    case_rate,
+    case_secure,
+    case_start,
+    case_websocket,
+)
 from bench.case_dribble import dribble
 from bench.case_hash import hashes
 from bench.case_idle import idle
@@ -31,6 +41,7 @@ COMPARED: dict[str, Case] = {
     **case_bulk.CASES,
     **case_filters.COMPARED,
     **case_events.CASES,
+    **case_websocket.CASES,
     "idle": idle,
     **case_memory.CASES,
     **case_start.CASES,
@@ -47,6 +58,7 @@ ALONE: dict[str, Case] = {
     **case_secure.ALONE,
     **case_filters.ALONE,
     **case_events.CODED,
+    **case_websocket.ALONE,
 }
 CASES = COMPARED | ALONE
 # No case may take longer, in seconds.

@@ -86,7 +86,7 @@ def echoed(data: bytes) -> tuple[bytes, int]:
     the same window, for they then have the same history.
     """
     size = len(data)
-    at, parts = 0, []
+    at, parts = 0, list[bytes]()
     while size - at >= 6:
         length = data[at + 1] - 128
         check(0 <= length < 126, f"a frame that begins with {data[at : at + 2]!r}")

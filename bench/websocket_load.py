@@ -18,7 +18,6 @@ from __future__ import annotations
 import gc
 import json
 import select
-import socket
 import ssl
 import sys
 import time

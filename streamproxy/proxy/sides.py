@@ -7,6 +7,7 @@ said. What frames and messages are is told in `wire` and `filters`; what rules d
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.message_rules import MessageRules
 from streamproxy.rules.verdict import MessageRule
 from streamproxy.stream.pump import Pump
+from streamproxy.stream.valve import Valve
 from streamproxy.wire.websocket import (
     ANY_RSV,
     CLOSE,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from streamproxy.proxy.websocket import WebSocketRelay
 
 MASK_SIZE: Final = 4
+# The reason by which a valve is shut while answers to what came by it wait.
+ANSWERS: Final = "answers"
 
 
 class Plan(NamedTuple):
@@ -76,8 +80,8 @@ class Side(Protocol):
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
         """What is to be written for a message of a script's own."""
 
-    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
-        """What is to be written for a message of a rule's own."""
+    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
+        """Write a message of a rule's own; `valve` is of who caused it, and is shut as long as that waits."""
 
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
         """A close frame of the proxy's own, where one can stand."""
@@ -166,7 +170,7 @@ class StreamSide:
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
         raise ValueError("nothing can be injected into a WebSocket that streams")
 
-    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
+    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
         raise ValueError("nothing can be answered in a WebSocket that streams")
 
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
@@ -205,6 +209,8 @@ class MessageSide:
         self._reader = MessageReader(from_client, plan.most, inflate)
         self._writer = MessageWriter(partial(os.urandom, MASK_SIZE) if from_client else None, deflate)
         rules = [rule for rule in plan.rules if rule.from_client is None or rule.from_client is from_client]
+        # What rules answer, until it is written.
+        self._answers: deque[tuple[int, bytes]] = deque()
         self._rules = MessageRules(rules, plan.most, plan.regex_seconds) if rules else None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
@@ -276,9 +282,7 @@ class MessageSide:
             shown.content = content
             shown.dropped = dropped
             if answer is not None:
-                back = self._relay.opposite(self)
-                if not back.closed and not back.over:
-                    self._relay.pour(back, back.answer(message.opcode, answer))
+                self._relay.answer(self, message.opcode, answer)
         whole = yield from self._shown(shown)
         if shown.dropped:
             return
@@ -322,17 +326,53 @@ class MessageSide:
         except Exception as error:
             self._relay.failed(error)
 
-    def answer(self, opcode: int, content: bytes) -> Iterator[Piece]:
-        if self.closed or self.over:
-            return
-        message = WebSocketMessage(opcode, self.from_client, content, self._relay.now(), injected=True)
-        self._data.keep(message)
-        yield from self._writer.new(opcode, content)
+    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
+        self._answers.append((opcode, content))
+        if len(self._answers) == 1:
+            valve.close(ANSWERS)
+            self._relay.pour(self, self._answered(valve))
+
+    def _answered(self, valve: Valve) -> Iterator[Piece]:
+        """The frames of all answers that wait."""
+        answers = self._answers
+        while answers and not (self.closed or self.over):
+            opcode, content = answers[0]
+            message = WebSocketMessage(opcode, self.from_client, content, self._relay.now(), injected=True)
+            self._data.keep(message)
+            yield from self._writer.new(opcode, content)
+            answers.popleft()
+        answers.clear()
+        valve.open(ANSWERS)
 
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
         if not self.closed:
             self.closed = True
             yield self._writer.control(CLOSE, close_payload(code, reason))
+
+
+class NoSide:
+    """Stands where a side was, when its relay is over."""
+
+    from_client = False
+    closed = over = True
+
+    def __init__(self) -> None:
+        self.pump = Pump(None, 1, float)
+
+    def pieces(self, data: bytes) -> Iterator[Piece]:
+        return iter(())
+
+    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
+        return iter(())
+
+    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
+        pass
+
+    def closing(self, code: int, reason: str) -> Iterator[Piece]:
+        return iter(())
+
+
+NO_SIDE: Final = NoSide()
 
 
 def _count_control(counted: Counted, opcode: int) -> None:

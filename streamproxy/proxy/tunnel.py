@@ -51,6 +51,7 @@ class TunnelEnd(Protocol):
         self.ended = self.ended_both = False
         self.lost = False
         self._deadline = Deadline(clock)
+        self._is_over = False
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -68,7 +69,7 @@ class TunnelEnd(Protocol):
         self._read_size.saw(len(data))
         if self.owner is not None:
             self.owner.origin_said(data)
-        else:
+        elif not self._is_over:
             self.said += data
             self.valve.close(UNDECIDED)
             self._stir()
@@ -96,6 +97,11 @@ class TunnelEnd(Protocol):
             self.owner.origin_lost()
         else:
             self._stir()
+
+    def forget_owner(self) -> None:
+        """The tunnel is over: what still comes is nobody's."""
+        self.owner = None
+        self._is_over = True
 
     def _stir(self) -> None:
         stirred, self.stirred = self.stirred, None
@@ -183,11 +189,15 @@ class Tunnel:
     def unfinished(self) -> bool:
         return not self._to_client_done
 
+    def _moved(self) -> None:
+        """A side has said something."""
+        self._progress = self._seconds()
+
     # What the client does
 
     def data_received(self, data: bytes) -> None:
         if not self._over and not self._client_ended:
-            self._progress = self._seconds()
+            self._moved()
             self._flow.request.size += len(data)
             self._relay_to_origin(data)
 
@@ -216,9 +226,9 @@ class Tunnel:
 
     def origin_said(self, data: bytes) -> None:
         if not self._over and not self._to_client_done:
-            self._progress = self._seconds()
+            self._moved()
             if self._flow.first_byte is None:
-                self._flow.first_byte = self._progress - self._flow.started
+                self._flow.first_byte = self._seconds() - self._flow.started
             self._flow.response.size += len(data)
             self._relay_to_client(data)
 
@@ -278,6 +288,8 @@ class Tunnel:
         self._to_client.abandon()
         flow = self._flow
         flow.outcome, flow.error = outcome, why
+        # This and that refer to each other; without it, what is over is freed at once.
+        self._end.forget_owner()
         # Beside what went before it was a tunnel.
         flow.origin_out += self._end.sink.sent - self._sent_before
         flow.origin_in += flow.response.size

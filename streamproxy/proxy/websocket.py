@@ -23,7 +23,8 @@ from streamproxy.filters.chain import FilterError, Pause, Piece
 from streamproxy.filters.fault import Struck
 from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
 from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCHED, TIMED_OUT, Flow
-from streamproxy.proxy.sides import MessageSide, Plan, Side, StreamSide
+from streamproxy.proxy.alongside import Alongside
+from streamproxy.proxy.sides import NO_SIDE, MessageSide, Plan, Side, StreamSide
 from streamproxy.proxy.socket_hooks import Killed, SocketHooks
 from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
 from streamproxy.stream.sink import Sink
@@ -88,6 +89,8 @@ class WebSocketRelay(Tunnel):
                 run.pause.then(partial(self._begun, hooks, run, waits))
         if not self._over:
             super().start(said)
+            if self._is_closing:
+                self._end_soon()
 
     def _begun(self, hooks: SocketHooks, run: HookRun, waits: tuple[Pause, ...]) -> None:
         """The hooks for a new WebSocket are through."""
@@ -101,19 +104,27 @@ class WebSocketRelay(Tunnel):
     # Bytes
 
     def _relay_to_origin(self, data: bytes) -> None:
-        alongside = self._plan.alongside_client
-        if alongside is not None:
-            alongside.came(data)
-        self.pour(self._from_client, self._from_client.pieces(data))
+        self._relay(self._from_client, self._plan.alongside_client, data)
 
     def _relay_to_client(self, data: bytes) -> None:
-        alongside = self._plan.alongside_origin
+        self._relay(self._from_origin, self._plan.alongside_origin, data)
+
+    def _relay(self, side: Side, alongside: Alongside | None, data: bytes) -> None:
         if alongside is not None:
             alongside.came(data)
-        self.pour(self._from_origin, self._from_origin.pieces(data))
+        # Nothing is kept of what can't go on any more.
+        if not (side.over or self._is_ending or (side.closed and not self._plan.streams)):
+            self.pour(side, side.pieces(data))
+
+    def _moved(self) -> None:
+        # One that goes on talking isn't waited for any longer than one that is silent.
+        if not self._is_closing:
+            super()._moved()
 
     def pour(self, side: Side, pieces: Iterator[Piece]) -> None:
         """Write what `side` gives to where that leads."""
+        if self._over:
+            return
         alongside = self._plan.alongside_client if side.from_client else self._plan.alongside_origin
         side.pump.pour(pieces if alongside is None else self._struck(alongside.goes(pieces)))
 
@@ -148,9 +159,18 @@ class WebSocketRelay(Tunnel):
         """The other direction: what goes to whom `side` comes from."""
         return self._from_origin if side is self._from_client else self._from_client
 
+    def answer(self, side: Side, opcode: int, content: bytes) -> None:
+        """Answer who sends by `side`. As long as that isn't taken, nothing more is read of what it sends."""
+        back = self.opposite(side)
+        if not (self._over or back.closed or back.over):
+            valve = self._connection.valve if side.from_client else self._end.valve
+            back.add_answer(opcode, content, valve)
+
     def said_close(self, side: Side, code: int, reason: str) -> None:
         """A close frame came on `side`, and goes on."""
         side.closed = True
+        if self._over:
+            return
         if self.data.close_code is None:
             self.data.close_code, self.data.close_reason = code, reason
             self.data.closed_by_client = side.from_client
@@ -166,6 +186,8 @@ class WebSocketRelay(Tunnel):
 
     def broke_protocol(self, side: Side, error: FrameError) -> None:
         """What came on `side` can't be read any further."""
+        if self._over:
+            return
         who = "client" if side.from_client else "origin"
         self._flow.error = f"the {who} broke the WebSocket protocol: {error.reason}"
         if self._plan.streams:
@@ -174,6 +196,11 @@ class WebSocketRelay(Tunnel):
             return
         side.over = True
         self._outcome_of_end = MALFORMED
+        if self._blamed is not None:
+            # The other one did before.
+            self._tell_blamed()
+            self.end_both()
+            return
         if self.data.close_code is None:
             self.data.close_code, self.data.close_reason = error.code, error.reason
             self.data.closed_by_client = None
@@ -187,6 +214,8 @@ class WebSocketRelay(Tunnel):
 
     def failed(self, error: BaseException) -> None:
         """A rule or a script failed on a message: nothing goes on."""
+        if self._over:
+            return
         if isinstance(error, Killed):
             self._break(FAILED, str(error))
             return
@@ -304,3 +333,5 @@ class WebSocketRelay(Tunnel):
         if hooks is not None:
             hooks.end()
         data.release()
+        # These and this refer to each other; without that, what is over is freed at once.
+        self._from_client = self._from_origin = NO_SIDE
