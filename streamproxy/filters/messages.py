@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from autobahn.websocket import utf8validator
+
 from streamproxy.filters.message_deflate import Deflate, Inflate, MessageCodingError, TooLarge
 from streamproxy.wire.websocket import (
     CLOSE,
@@ -32,6 +34,7 @@ from streamproxy.wire.websocket import (
     masked,
 )
 
+_validator: Final[Any] = utf8validator.Utf8Validator
 # Frames of a message cost memory as well, however little is in them: so many may be, or one for each 16 bytes.
 LEAST_FRAMES: Final = 1024
 BYTES_FOR_A_FRAME: Final = 16
@@ -41,6 +44,7 @@ PART: Final = 65536
 MOST_IN_A_ROW: Final = 256
 # A frame's head, about.
 FRAME_COST: Final = 14
+NO_TEXT: Final = "a text that isn't UTF-8"
 TOO_LARGE: Final = "a message larger than limits.websocket_message"
 
 
@@ -200,7 +204,7 @@ class MessageReader:
             try:
                 content.decode()
             except UnicodeDecodeError:
-                raise FrameError(NOT_UTF8, "a text that isn't UTF-8") from None
+                raise FrameError(NOT_UTF8, NO_TEXT) from None
         return Message(head.opcode, content, head.mask)
 
     def _begin(self, head: FrameHead) -> None:
@@ -232,10 +236,16 @@ class MessageReader:
             yield from self._inflate.end()
 
     def _check_text(self, data: bytes, ends: bool) -> None:
+        """Raises where the text can't become UTF-8 any more, at the very byte."""
+        decoder = self._decoder
         try:
-            self._decoder.decode(data, ends)
+            decoder.decode(data, ends)
         except UnicodeDecodeError:
-            raise FrameError(NOT_UTF8, "a text that isn't UTF-8") from None
+            raise FrameError(NOT_UTF8, NO_TEXT) from None
+        # Python's decoder waits for the rest of a character; whether that can still be one, autobahn tells.
+        begun = decoder.getstate()[0]
+        if len(begun) > 1 and not _validator().validate(begun)[0]:
+            raise FrameError(NOT_UTF8, NO_TEXT)
 
 
 class MessageWriter:

@@ -126,8 +126,11 @@ class Exchange(Ends):
 
     def _may_upgrade(self, verdict: RequestVerdict) -> bool:
         """See what the request's Upgrade asks for; whether it may."""
+        sent = self._sent
+        if self._request_edits:
+            sent = sent._replace(headers=heads.edited(sent.headers, self._request_edits))
         try:
-            self._upgrade = upgrade_of(self._head, self._sent, verdict.websocket, self._is_ruled)
+            self._upgrade = upgrade_of(self._head, sent, verdict.websocket, self._is_ruled)
         except WireError as error:
             if error.status == 426:
                 self._answer(answers.other_version(error.reason), REFUSED)

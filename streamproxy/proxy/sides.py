@@ -353,10 +353,9 @@ class MessageSide:
 class NoSide:
     """Stands where a side was, when its relay is over."""
 
-    from_client = False
-    closed = over = True
-
     def __init__(self) -> None:
+        self.from_client = False
+        self.closed = self.over = True
         self.pump = Pump(None, 1, float)
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
