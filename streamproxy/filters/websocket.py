@@ -30,7 +30,8 @@ class WebSocketMessage:
 
     `from_client`: which way it goes. `timestamp`: seconds since the epoch, None as long as nobody said. `injected`: a
     script made it. `size`: bytes of its content as it came, all of them; `cut`: `content` is only their beginning.
-    `streamed`: it had gone by before it was seen, so it can't be changed. `changed`: a script set other bytes.
+    `streamed`: it had gone by before it was seen, so it can't be changed; `compressed`: and its content is as it went by,
+    compressed. `changed`: a script set other bytes.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class WebSocketMessage:
         "_dropped",
         "_gone",
         "changed",
+        "compressed",
         "cut",
         "from_client",
         "injected",
@@ -66,6 +68,7 @@ class WebSocketMessage:
         self.injected = injected
         self.size = len(content)
         self.cut = False
+        self.compressed = False
         self.streamed = False
         self.changed = False
         # It has left the one who looked at it, and takes so many bytes of a budget.
@@ -137,7 +140,7 @@ class WebSocketMessage:
             self.type, self.from_client, self._content, self.timestamp, self._dropped, self.injected
         )
         made.size, made.cut, made.streamed, made.changed = self.size, self.cut, self.streamed, self.changed
-        made._gone = self._gone
+        made._gone, made.compressed = self._gone, self.compressed
         return made
 
     def _check_is_text(self) -> None:

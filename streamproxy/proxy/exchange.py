@@ -421,6 +421,7 @@ class Exchange(Ends):
             limits.capture,
             self._settings.timeouts.regex,
             upgrade.extended,
+            upgrade.agreed,
             upgrade.with_client,
             upgrade.with_origin,
             self._stages_of.alongside(to_origin, self.flow, "request"),

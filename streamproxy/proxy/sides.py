@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from streamproxy.filters.chain import FilterError, Piece
-from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate
+from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate, MessageCodingError, TooLarge
 from streamproxy.filters.messages import MOST_IN_A_ROW, PART, Control, Message, MessageReader, MessageWriter
 from streamproxy.filters.websocket import Counted, WebSocketData, WebSocketMessage
 from streamproxy.proxy.alongside import Alongside
@@ -25,6 +25,7 @@ from streamproxy.wire.websocket import (
     ANY_RSV,
     CLOSE,
     PING,
+    RSV1,
     TEXT,
     FrameError,
     FramePart,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from streamproxy.proxy.websocket import WebSocketRelay
 
 MASK_SIZE: Final = 4
+# Where messages stream, to inflate them for hooks may come to so many bytes, or to so many times what they were.
+LEAST_INFLATED: Final = 4 << 20
+MOST_TIMES: Final = 250
+ANY_SIZE: Final = 1 << 62
 # The reason by which a valve is shut while answers to what came by it wait.
 ANSWERS: Final = "answers"
 
@@ -46,7 +51,8 @@ ANSWERS: Final = "answers"
 class Plan(NamedTuple):
     """How a WebSocket goes: whether it `streams`, what is recorded of it, and who looks at its messages.
 
-    Where it streams, `extended` tells whether an extension may use reserved bits. Where messages are read, each has
+    Where it streams, `extended` tells whether an extension may use reserved bits, and `agreed` how messages are
+    compressed, if that is known and the only one. Where messages are read, each has
     `most` bytes at the most, and either side's connection compresses as it agreed on (`with_client`, `with_origin`); a
     regex has `regex_seconds`. `capture`: how many bytes of a message are recorded. `alongside_...`: what is done to the
     bytes that come from there.
@@ -60,6 +66,7 @@ class Plan(NamedTuple):
     capture: int
     regex_seconds: float
     extended: bool = False
+    agreed: Deflated | None = None
     with_client: Deflated | None = None
     with_origin: Deflated | None = None
     alongside_client: Alongside | None = None
@@ -99,8 +106,16 @@ class StreamSide:
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
         self._frames = FrameReader(from_client, ANY_RSV if plan.extended else 0)
         self._capture = plan.capture
+        # To show hooks what was compressed: nobody else needs it.
+        self._inflate: Inflate | None = None
+        agreed = plan.agreed
+        if agreed is not None and plan.hooks is not None and plan.hooks.wants_messages:
+            self._inflate = Inflate(agreed.client if from_client else agreed.server)
+        # Bytes that went into that, and that came out of it.
+        self._deflated = self._inflated = 0
         # The message that goes by: what it is of, its bytes so far, and the first of them.
         self._opcode = 0
+        self._compressed = False
         self._size = 0
         self._kept = bytearray()
 
@@ -142,15 +157,22 @@ class StreamSide:
         """Some of a message has gone by."""
         if not self._opcode:
             self._opcode = part.head.opcode
-        self._size += len(part.data)
-        room = self._capture - len(self._kept)
-        if room > 0:
-            self._kept += part.payload if len(part.data) <= room else part._replace(data=part.data[:room]).payload
+            self._compressed = bool(part.head.reserved & RSV1)
+            if self._compressed and self._inflate is not None:
+                self._inflate.begin()
+        if self._compressed and self._inflate is not None:
+            yield from self._keep_inflated(part, self._inflate)
+        else:
+            self._size += len(part.data)
+            room = self._capture - len(self._kept)
+            if room > 0:
+                self._kept += part.payload if len(part.data) <= room else part._replace(data=part.data[:room]).payload
         if not (part.last and part.head.final):
             return
         message = WebSocketMessage(self._opcode, self.from_client, bytes(self._kept), self._relay.now())
         message.size = self._size
         message.cut = len(self._kept) < self._size
+        message.compressed = self._compressed and self._inflate is None
         message.streamed = True
         self._opcode = self._size = 0
         self._kept = bytearray()
@@ -166,6 +188,26 @@ class StreamSide:
             except Exception as error:
                 self._relay.failed(error)
         self._data.keep(message)
+
+    def _keep_inflated(self, part: FramePart, inflate: Inflate) -> Iterator[Piece]:
+        """Keep what there is room for of some of a compressed message; all of it is inflated, for what is to come."""
+        self._deflated += len(part.data)
+        try:
+            for piece in inflate.feed(part.payload, ANY_SIZE):
+                self._size += len(piece)
+                self._inflated += len(piece)
+                if self._inflated > LEAST_INFLATED and self._inflated > MOST_TIMES * self._deflated:
+                    raise TooLarge("it would take more than its share of time")
+                room = self._capture - len(self._kept)
+                if room > 0:
+                    self._kept += piece[:room]
+                yield b""
+            if part.last and part.head.final:
+                inflate.end()
+        except (MessageCodingError, TooLarge):
+            # It goes on as it is. What was compressed isn't shown any more.
+            self._inflate = None
+            self._kept = bytearray()
 
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
         raise ValueError("nothing can be injected into a WebSocket that streams")

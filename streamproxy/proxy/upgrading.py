@@ -47,7 +47,7 @@ class Upgrade:
     For a WebSocket `handshake` is its own, and `work` how its messages go.
     """
 
-    __slots__ = ("_agreed", "_offered", "_with_client", "_with_origin", "asked", "handshake", "work")
+    __slots__ = ("_agreed", "_offered", "agreed", "asked", "handshake", "with_client", "with_origin", "work")
 
     def __init__(self, asked: bytes, handshake: Handshake | None = None, work: MessageWork | None = None) -> None:
         self.asked = asked
@@ -56,8 +56,10 @@ class Upgrade:
         # What was offered to the origin where messages are read, and what was agreed on.
         self._offered: bytes | None = None
         self._agreed: Agreed | None = None
-        self._with_client: Deflated | None = None
-        self._with_origin: Deflated | None = None
+        # How messages are compressed between client and origin, where nothing reads them; else with either side.
+        self.agreed: Deflated | None = None
+        self.with_client: Deflated | None = None
+        self.with_origin: Deflated | None = None
 
     @property
     def streams(self) -> bool:
@@ -79,12 +81,15 @@ class Upgrade:
             check_switch(self.asked, head)
             return
         if self.streams:
-            self._agreed = check_answer(self.handshake, head)
+            self._agreed = agreed = check_answer(self.handshake, head)
+            if len(agreed.extensions) == 1:
+                asked = b", ".join([each.written for each in self.handshake.extensions])
+                self.agreed = message_deflate.agreed_with_origin(agreed.extensions, asked)
             return
         offered = [each for each in self.handshake.extensions if each.name == NAME and self._offered is not None]
         agreed = check_answer(self.handshake._replace(extensions=tuple(offered)), head)
         if self._offered is not None:
-            self._with_origin = message_deflate.agreed_with_origin(agreed.extensions, self._offered)
+            self.with_origin = message_deflate.agreed_with_origin(agreed.extensions, self._offered)
 
     def response_fields(self, headers: Headers, key: bytes | None) -> Headers:
         """The 101's fields as they go on to a client that sent `key`; those that belong to the connection aside."""
@@ -95,10 +100,10 @@ class Upgrade:
         if self.streams:
             return headers
         headers = headers.without((_EXTENSIONS,))
-        if self._with_origin is not None:
+        if self.with_origin is not None:
             answered = message_deflate.answer(self.handshake.extensions)
             if answered is not None:
-                value, self._with_client = answered
+                value, self.with_client = answered
                 headers = headers.adding((b"Sec-WebSocket-Extensions", value))
         return headers
 
@@ -106,16 +111,6 @@ class Upgrade:
     def extended(self) -> bool:
         """Whether client and origin agreed on any extension between them."""
         return self.streams and self._agreed is not None and bool(self._agreed.extensions)
-
-    @property
-    def with_client(self) -> Deflated | None:
-        """How messages are compressed on the client's side, where they are read."""
-        return self._with_client
-
-    @property
-    def with_origin(self) -> Deflated | None:
-        """How messages are compressed on the origin's side, where they are read."""
-        return self._with_origin
 
 
 def upgrade_of(came: RequestHead, sent: RequestHead, work: MessageWork | None, ruled: bool) -> Upgrade | None:
