@@ -11,6 +11,10 @@ TESTS ?= tests
 CASE ?=
 ROUNDS ?=
 QUICK ?=
+# The Autobahn|Testsuite's patterns of cases (`make autobahn CASES='1.*,12.3.*'`); all but most of 12 and 13, if not set.
+# PYTHON2: a Python 2.7 for it, if not one from the PATH or pyenv.
+CASES ?=
+export PYTHON2
 READY := $(VENV)/.installed
 # Streamproxy as others install it: compiled. What is run there is run outside of this folder, which has it as it is.
 COMPILED := build/compiled
@@ -18,12 +22,13 @@ OUTSIDE := build/outside
 COMPILED_READY := $(COMPILED)/.installed
 COMPILED_PYTHON := cd $(OUTSIDE) && ../compiled/bin/python
 
-.PHONY: help run test test-compiled check install bench micro profile clean
+.PHONY: help run test test-compiled autobahn check install bench micro profile clean
 
 help:
 	@echo "make run      start the proxy on $(CONFIG), in the foreground (CONTROL-C ends it)"
 	@echo "make test     run the tests (TESTS=tests.wire for a part)"
 	@echo "make test-compiled   the same, of streamproxy as it is installed: compiled (needs gcc and Python's headers)"
+	@echo "make autobahn the Autobahn|Testsuite with the proxy in the middle (needs a Python 2.7; CASES=1.*,2.* for a part)"
 	@echo "make check    ruff and mypy"
 	@echo "make bench    measured beside mitmdump, squid and haproxy: bench/README.md (CASE=name for one)"
 	@echo "make micro    the pieces of the hot path, each by itself"
@@ -38,6 +43,9 @@ test: $(READY)
 
 test-compiled: $(COMPILED_READY)
 	$(COMPILED_PYTHON) -m tests $(TESTS)
+
+autobahn: $(READY)
+	$(BIN)/python -m tests.autobahn $(if $(CASES),--cases '$(CASES)')
 
 check: $(READY)
 	$(BIN)/ruff check .

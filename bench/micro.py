@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pyperf  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-from bench import micro_bodies, micro_exchange, micro_filters, micro_heads, micro_rules
+from bench import micro_bodies, micro_exchange, micro_filters, micro_heads, micro_rules, micro_websocket
 from bench.parts import HERE
 
 PIECES = (
@@ -23,6 +23,7 @@ PIECES = (
     *micro_bodies.PIECES,
     *micro_filters.PIECES,
     *micro_exchange.PIECES,
+    *micro_websocket.PIECES,
 )
 # How many processes each piece is measured in; pyperf's own number is for differences finer than are looked for here.
 PROCESSES = 6

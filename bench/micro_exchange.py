@@ -46,6 +46,9 @@ class Peer(Drain):
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 50000)
 

@@ -3,7 +3,7 @@ its ports, as `origin` does.
 
 - /echo                     gives each small frame back, in the same turn
 - /take?size=&frame=        reads one large message (`websocket_frames.large`), compares it byte for byte, and says so
-- /give?size=&frame=        sends one
+- /give?size=&frame=        sends one, when it has been told to go on
 
 Handshakes and large messages have a thread each; all that is echoed is one thread and epoll.
 """
@@ -24,7 +24,7 @@ from bench.listening import run
 from bench.websocket_frames import CLOSE, DEFLATE, NORMAL, TEXT, accept, echoed, head_of, large
 
 READ = 65536
-RIGHT = b"the message is right"
+GO, RIGHT = b"go on", b"the message is right"
 
 
 class Echo:
@@ -89,6 +89,8 @@ def serve(echo: Echo, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
             read_large(connection, wanted["size"], wanted["frame"], True)
             connection.send(head_of(TEXT, len(RIGHT)) + RIGHT)
         else:
+            found, _used = echoed(sock.recv(READ))
+            check(found == head_of(TEXT, len(GO)) + GO, f"{found!r} instead of a word to go on")
             for part in large(wanted["size"], wanted["frame"], False):
                 connection.send(part)
         # Until the other side has said that it closes.
@@ -121,6 +123,16 @@ def read_large(connection: Connection, size: int, frame: int, from_client: bool)
             filled += count
         # In this order it is compared as one block of memory.
         check(block == part, "a large message isn't the one that was sent")
+
+
+def read_exactly(connection: Connection, wanted: bytes) -> None:
+    """Read what has to come next, and nothing else."""
+    found = b""
+    while len(found) < len(wanted):
+        data = connection.sock.recv(len(wanted) - len(found))
+        check(bool(data), f"the connection ended behind {found!r} instead of {wanted!r}")
+        found += data
+    check(found == wanted, f"{found!r} came instead of {wanted!r}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ How it is negotiated, on each side by itself:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from autobahn.websocket.compress_deflate import (
@@ -276,11 +276,11 @@ class Deflate:
 
         A fragment can be inflated when it has come, without those behind it.
         """
-        return [payload for payload in self.gradually(parts) if payload is not None]
+        return [payload for payload in self.gradually(parts, len(parts)) if payload is not None]
 
-    def gradually(self, parts: Sequence[bytes]) -> Iterator[bytes | None]:
-        """The same one by one, for large ones; None where a turn may end. To be taken to its end."""
-        last = len(parts) - 1
+    def gradually(self, parts: Iterable[bytes], count: int) -> Iterator[bytes | None]:
+        """The same for `count` fragments one by one; None where a turn may end. To be taken to its end."""
+        last = count - 1
         for at, part in enumerate(parts):
             if not part:
                 # zlib has nothing to flush a second time. At the end there must be a block to take the tail from.

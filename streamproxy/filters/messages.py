@@ -40,8 +40,9 @@ LEAST_FRAMES: Final = 1024
 BYTES_FOR_A_FRAME: Final = 16
 # A large message is written in parts of about so many bytes.
 PART: Final = 65536
-# Frames of one read, before others get their turn.
+# Frames of one read, before others get their turn; and how many bytes of content count for one.
 MOST_IN_A_ROW: Final = 256
+BYTES_OF_A_ROW: Final = 256
 # A frame's head, about.
 FRAME_COST: Final = 14
 NO_TEXT: Final = "a text that isn't UTF-8"
@@ -129,7 +130,7 @@ class MessageReader:
         row = 0
         for part in self._frames.feed(data):
             head = part.head
-            row += 1
+            row += 1 + len(part.data) // BYTES_OF_A_ROW
             if row >= MOST_IN_A_ROW:
                 row = 0
                 yield None
@@ -142,11 +143,16 @@ class MessageReader:
                     continue
                 self._begin_part(part)
                 if not self._compressed:
+                    if not part.at and len(self._content) + head.length > self._most:
+                        # It needn't have come to be known.
+                        raise FrameError(TOO_BIG, TOO_LARGE)
                     self._add(part.payload)
                 else:
                     for piece in self._inflated(part):
                         self._add(piece)
-                        if len(piece) >= PART:
+                        row += len(piece) // BYTES_OF_A_ROW
+                        if row >= MOST_IN_A_ROW:
+                            row = 0
                             yield None
                 if part.last and head.final:
                     yield self._whole()
@@ -248,6 +254,14 @@ class MessageReader:
             raise FrameError(NOT_UTF8, NO_TEXT)
 
 
+def _cut(content: bytes, sizes: array[int]) -> Iterator[bytes]:
+    """The fragments of a message."""
+    at = 0
+    for size in sizes:
+        yield content[at : at + size]
+        at += size
+
+
 class MessageWriter:
     """Makes the frames of messages for one side. `new_key` gives a mask where its frames must have one.
 
@@ -322,13 +336,8 @@ class MessageWriter:
     def _compressed_frames(self, message: Message, sizes: array[int]) -> Iterator[bytes]:
         """Fragments are kept where they were in the content, though what each comes to is another number of bytes."""
         assert self._deflate is not None
-        content, last, at = message.content, len(sizes) - 1, 0
-        parts: list[bytes] = []
-        for size in sizes:
-            parts.append(content[at : at + size])
-            at += size
-        number = 0
-        for payload in self._deflate.gradually(parts):
+        last, number = len(sizes) - 1, 0
+        for payload in self._deflate.gradually(_cut(message.content, sizes), last + 1):
             if payload is None:
                 yield b""
                 continue

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from streamproxy.filters.tap import Budget
 
@@ -25,21 +27,28 @@ class Opcode(enum.IntEnum):
     BINARY = 2
 
 
+# To look one up takes a tenth of calling the enum.
+_OPCODES = {1: Opcode.TEXT, 2: Opcode.BINARY}
+# The message that the hook which runs is about: while one waits, the other direction may show another.
+_looked_at: ContextVar[WebSocketMessage | None] = ContextVar("looked_at", default=None)
+
+
 class WebSocketMessage:
     """One message, put together of its frames, uncompressed.
 
     `from_client`: which way it goes. `timestamp`: seconds since the epoch, None as long as nobody said. `injected`: a
     script made it. `size`: bytes of its content as it came, all of them; `cut`: `content` is only their beginning.
-    `streamed`: it had gone by before it was seen, so it can't be changed; `compressed`: and its content is as it went by,
+    `streamed`: it had gone by before it was seen, and can't be changed; `compressed`: its content is as it went by,
     compressed. `changed`: a script set other bytes.
     """
 
     __slots__ = (
+        "_changed",
         "_charged",
         "_content",
         "_dropped",
         "_gone",
-        "changed",
+        "_type",
         "compressed",
         "cut",
         "from_client",
@@ -47,7 +56,6 @@ class WebSocketMessage:
         "size",
         "streamed",
         "timestamp",
-        "type",
     )
 
     def __init__(
@@ -60,7 +68,8 @@ class WebSocketMessage:
         injected: bool = False,
     ) -> None:
         """`type` is 1 (text) or 2 (binary); ValueError for any other."""
-        self.type: Opcode = Opcode(type)
+        found = _OPCODES.get(type)
+        self._type: Opcode = Opcode(type) if found is None else found
         self.from_client = from_client
         self._content = content
         self.timestamp = timestamp
@@ -70,7 +79,7 @@ class WebSocketMessage:
         self.cut = False
         self.compressed = False
         self.streamed = False
-        self.changed = False
+        self._changed = False
         # It has left the one who looked at it, and takes so many bytes of a budget.
         self._gone = False
         self._charged = 0
@@ -92,7 +101,22 @@ class WebSocketMessage:
         self._check_can_change()
         if content != self._content:
             self._content = content
-            self.changed = True
+            self._changed = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether it isn't what came any more."""
+        return self._changed
+
+    @property
+    def type(self) -> Opcode:
+        """1 for text, 2 for binary. Setting it raises ValueError for anything else, and where it is too late."""
+        return self._type
+
+    @type.setter
+    def type(self, type: Opcode) -> None:
+        self._check_can_change()
+        self._type = Opcode(type)
 
     @property
     def is_text(self) -> bool:
@@ -139,7 +163,7 @@ class WebSocketMessage:
         made = WebSocketMessage(
             self.type, self.from_client, self._content, self.timestamp, self._dropped, self.injected
         )
-        made.size, made.cut, made.streamed, made.changed = self.size, self.cut, self.streamed, self.changed
+        made.size, made.cut, made.streamed, made._changed = self.size, self.cut, self.streamed, self._changed
         made._gone, made.compressed = self._gone, self.compressed
         return made
 
@@ -152,6 +176,16 @@ class WebSocketMessage:
             raise ValueError("messages of a WebSocket that streams can't be changed")
         if self._gone:
             raise ValueError("a message that has gone by can't be changed")
+
+
+@contextmanager
+def looking_at(message: WebSocketMessage) -> Iterator[None]:
+    """What is started within is about `message`."""
+    token = _looked_at.set(message)
+    try:
+        yield
+    finally:
+        _looked_at.reset(token)
 
 
 class Counted:
@@ -205,18 +239,18 @@ class WebSocketData:
 
     __slots__ = (
         "_budget",
+        "_by_client",
+        "_code",
+        "_end",
+        "_from_client",
+        "_from_origin",
         "_held",
         "_kept",
         "_limit",
+        "_reason",
         "_shown",
-        "close_code",
-        "close_reason",
-        "closed_by_client",
-        "from_client",
-        "from_origin",
         "injector",
         "streamed",
-        "timestamp_end",
     )
 
     def __init__(self, limit: int, budget: Budget) -> None:
@@ -226,12 +260,12 @@ class WebSocketData:
         self._kept: list[WebSocketMessage] = []
         self._held = 0
         self._shown: list[WebSocketMessage] = []
-        self.from_client = Counted()
-        self.from_origin = Counted()
-        self.closed_by_client: bool | None = None
-        self.close_code: int | None = None
-        self.close_reason: str | None = None
-        self.timestamp_end: float | None = None
+        self._from_client = Counted()
+        self._from_origin = Counted()
+        self._by_client: bool | None = None
+        self._code: int | None = None
+        self._reason: str | None = None
+        self._end: float | None = None
         self.streamed = False
         self.injector: Callable[[WebSocketMessage], None] | None = None
 
@@ -239,12 +273,61 @@ class WebSocketData:
         return f"<WebSocketData ({len(self._kept) + len(self._shown)} messages)>"
 
     @property
+    def from_client(self) -> Counted:
+        """What the client sent."""
+        return self._from_client
+
+    @property
+    def from_origin(self) -> Counted:
+        """What the origin sent."""
+        return self._from_origin
+
+    @property
+    def closed_by_client(self) -> bool | None:
+        """Who closed it: the client, the origin (False), or neither of them."""
+        return self._by_client
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the first close frame."""
+        return self._code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason in the first close frame."""
+        return self._reason
+
+    @property
+    def timestamp_end(self) -> float | None:
+        """When it was over, in seconds since the epoch."""
+        return self._end
+
+    def closed(self, code: int, reason: str, by_client: bool | None) -> None:
+        """It closes. Only the first word on that counts."""
+        if self._code is None:
+            self._code, self._reason, self._by_client = code, reason, by_client
+
+    def over(self, now: float) -> None:
+        """It is over, and what the window holds is the budget's again (`release`)."""
+        self._end = now
+        self.injector = None
+        self.release()
+
+    @property
     def messages(self) -> list[WebSocketMessage]:
-        """The newest messages, the one that is being looked at last. The list is the caller's own.
+        """The newest messages, the one that is being looked at last: in a hook, the one that it is about.
+
+        The list is the caller's own.
 
         Setting it forgets all that aren't in what it is set to, and adds nothing.
         """
-        return self._kept + self._shown
+        shown = self._shown
+        if len(shown) > 1:
+            about = _looked_at.get()
+            if about is not None and about in shown:
+                shown = [message for message in shown if message is not about]
+                shown.append(about)
+        return self._kept + shown
 
     @messages.setter
     def messages(self, messages: list[WebSocketMessage]) -> None:
@@ -327,9 +410,9 @@ class WebSocketData:
         """What is known of it now, with messages of its own. Nothing can be injected by it, and it keeps no more."""
         made = WebSocketData(0, Budget(0))
         made._kept = [message.copy() for message in self._kept + self._shown]
-        made.from_client, made.from_origin = self.from_client.copy(), self.from_origin.copy()
-        made.closed_by_client, made.timestamp_end = self.closed_by_client, self.timestamp_end
-        made.close_code, made.close_reason = self.close_code, self.close_reason
+        made._from_client, made._from_origin = self._from_client.copy(), self._from_origin.copy()
+        made._by_client, made._end = self._by_client, self._end
+        made._code, made._reason = self._code, self._reason
         made.streamed = self.streamed
         return made
 

@@ -145,9 +145,8 @@ class Exchange(Ends):
 
     @property
     def _is_ruled(self) -> bool:
-        """Whether rules or scripts have a say on what may be asked of this origin."""
-        route = self._route
-        return route is not None and self._settings.rules.has_rules_for(route.origin.host, route.origin.port)
+        """Whether rules or scripts have a say on what is asked for."""
+        return bool(self._settings.rules.rules)
 
     def _prepare_request_path(self, path: BodyPath) -> None:
         """Nothing has gone through `path` yet."""
@@ -188,14 +187,14 @@ class Exchange(Ends):
         assert verdict is not None and target is not None
         if self._link is None:
             self._open_link()
-        upgrade = self._upgrade
+        upgrade, edits = self._upgrade, self._request_edits
         if upgrade is not None:
-            head = head._replace(headers=upgrade.request_fields(head.headers))
+            edits = (*edits, *upgrade.request_edits())
         return heads.forward_request(
             head,
             target,
             host=self._host,
-            edits=self._request_edits,
+            edits=edits,
             changed=self._changed or (verdict.work.changes and head.framing.kind is not Kind.NONE),
             readable=self._reads_answers,
             whole=verdict.readable_answer_wanted,
@@ -384,9 +383,10 @@ class Exchange(Ends):
         self._response = Response.SENDING
         self.flow.status = head.status
         self.flow.first_byte = self._seconds() - self.flow.started
-        headers = upgrade.response_fields(head.headers, self._head.headers.get(b"sec-websocket-key"))
+        headers = heads.edited(head.headers, self._response_edits)
+        headers = upgrade.response_fields(headers, self._head.headers.get(b"sec-websocket-key"))
         pump.flushed = self._switched
-        pump.finish(heads.forward_switch(head, headers, self._response_edits, self._proxy.via))
+        pump.finish(heads.forward_switch(head, headers, self._proxy.via))
 
     def _switched(self) -> None:
         """The 101 has gone: the relay takes over."""

@@ -229,11 +229,14 @@ def forward_interim(head: ResponseHead, via: bytes) -> bytes:
     return response_head_bytes(head.status, head.reason, lines)
 
 
-def forward_switch(head: ResponseHead, headers: Headers, edits: Sequence[HeaderEdits], via: bytes) -> bytes:
+def forward_switch(head: ResponseHead, headers: Headers, via: bytes) -> bytes:
     """A 101 as the client gets it: `headers` are its end-to-end fields, what it switches to is said in `head`."""
-    goes = edited(Headers([field_of(line) for line in headers.less(_dropped(headers) | {b"content-length"})]), edits)
-    lines = [*goes.written, b"Connection: Upgrade", b"Upgrade: " + b", ".join(head.headers.lines(b"upgrade"))]
-    lines.append(_via(head.version, via))
+    lines = headers.less(_dropped(headers) | {b"content-length"})
+    lines += [
+        b"Connection: Upgrade",
+        b"Upgrade: " + b", ".join(head.headers.lines(b"upgrade")),
+        _via(head.version, via),
+    ]
     return response_head_bytes(head.status, head.reason, lines)
 
 

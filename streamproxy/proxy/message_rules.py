@@ -1,13 +1,14 @@
 """Does to a whole WebSocket message what rules say: replace, drop, answer; in the order of the rules.
 
-A regex has its time for each message, and all of them together a quarter of all time beside that, so that a row of
-messages can't take the proxy to itself. Who is answered, and how messages go on, isn't known here.
+A regex has its time for a message, and all of them together get a quarter of all time back, so that a row of messages
+can't take the proxy to itself. A large message is worked on in parts, between which others have their turns.
+Who is answered, and how messages go on, isn't known here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from streamproxy.wire.websocket import TEXT
 
 # What of all time the rules of one direction may take beside the time that a regex has.
 SHARE = 0.25
+# For so many bytes they have all of a regex's time (as in a body), and of so many they look at in one turn.
+BYTES_FOR_TIME = 65536
+PART = 16384
 
 
 class Done(NamedTuple):
@@ -43,8 +47,9 @@ class MessageRules:
     def __init__(self, rules: Sequence[MessageRule], most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
-        self._since = time.monotonic()
-        self._spent = 0.0
+        # What regexes may still take, in seconds, and when that was reckoned.
+        self._budget = seconds
+        self._reckoned = time.monotonic()
         self._steps: list[_Step] = []
         together: list[MessageRule] = []
         for rule in rules:
@@ -67,25 +72,18 @@ class MessageRules:
             ]
             self._steps.append(_Step(tuple(rules), tuple(made)))
 
-    def apply(self, opcode: int, content: bytes) -> Done:
-        """What becomes of a message; raises FilterError where a rule can't be carried out."""
-        began = time.monotonic()
-        try:
-            return self._apply(opcode, content)
-        finally:
-            now = time.monotonic()
-            self._spent += now - began
-            if self._spent > self._seconds + SHARE * (now - self._since):
-                raise FilterError(f"rule {self._steps[0].rules[0].rule!r} took too long on messages")
+    def apply(self, opcode: int, content: bytes) -> Generator[bytes, None, Done]:
+        """What becomes of a message; empty pieces on the way, where a turn may end.
 
-    def _apply(self, opcode: int, content: bytes) -> Done:
+        Raises FilterError where a rule can't be carried out.
+        """
         is_text = opcode == TEXT
-        for rules, replacements in self._steps:
-            rule = rules[0]
+        for step in self._steps:
+            rule = step.rules[0]
             if rule.text is not None and rule.text is not is_text:
                 continue
-            if replacements:
-                content = self._replaced(replacements, content)
+            if step.replacements:
+                content = yield from self._replaced(step.replacements, content)
             elif self._is_found(rule, content):
                 return Done(content, True, rule.put if rule.action == "respond" else None)
         return Done(content)
@@ -93,16 +91,38 @@ class MessageRules:
     def _is_found(self, rule: MessageRule, content: bytes) -> bool:
         if rule.regex is None:
             return rule.find in content
+        began = time.monotonic()
+        self._earn(len(content))
         try:
             return _compiled(rule.regex).pattern.search(content, timeout=self._seconds) is not None
         except TimeoutError:
             raise FilterError(f"the regex of rule {rule.rule!r} took too long on a message") from None
+        finally:
+            self._spend(time.monotonic() - began, rule.rule)
 
-    def _replaced(self, replacements: tuple[Replacement, ...], content: bytes) -> bytes:
+    def _earn(self, size: int) -> None:
+        """Regexes are to look at so many bytes more: they have the time for them that a body's have."""
+        self._budget = min(self._seconds, self._budget + self._seconds * size / BYTES_FOR_TIME)
+
+    def _spend(self, seconds: float, rule: str) -> None:
+        """A regex has taken so much time."""
+        now = time.monotonic()
+        self._budget = min(self._seconds, self._budget + SHARE * (now - self._reckoned)) - seconds
+        self._reckoned = now
+        if self._budget < 0:
+            raise FilterError(f"the regexes of rule {rule!r} took too long on messages")
+
+    def _replaced(self, replacements: tuple[Replacement, ...], content: bytes) -> Generator[bytes, None, bytes]:
         replace = Replace(patterns_of(replacements, self._seconds), time.monotonic)
+        timed = [each.rule for each in replacements if each.regex is not None]
         pieces: list[bytes] = []
         size = 0
-        for given in (replace.feed(content), replace.finish()):
+        for at in range(0, len(content) + PART, PART):
+            # Behind the last part comes what was kept back.
+            part = content[at : at + PART]
+            self._earn(len(part))
+            began = time.monotonic()
+            given = replace.feed(part) if part else replace.finish()
             for piece in given:
                 pieces.append(piece)
                 size += len(piece)
@@ -110,6 +130,9 @@ class MessageRules:
                     raise FilterError(
                         f"rule {replacements[0].rule!r} made a message larger than limits.websocket_message"
                     )
+            if timed:
+                self._spend(time.monotonic() - began, timed[0])
+            yield b""
         return b"".join(pieces)
 
 

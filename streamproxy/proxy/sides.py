@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from streamproxy.filters.chain import FilterError, Piece
 from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate, MessageCodingError, TooLarge
-from streamproxy.filters.messages import MOST_IN_A_ROW, PART, Control, Message, MessageReader, MessageWriter
+from streamproxy.filters.messages import MOST_IN_A_ROW, Control, Message, MessageReader, MessageWriter
 from streamproxy.filters.websocket import Counted, WebSocketData, WebSocketMessage
 from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.message_rules import MessageRules
@@ -80,6 +80,8 @@ class Side(Protocol):
     pump: Pump
     closed: bool
     over: bool
+    # Since when a message that has begun hasn't moved, in seconds; None where there is none.
+    stands_since: float | None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
         """What is to be written for what was read."""
@@ -101,6 +103,7 @@ class StreamSide:
         self.from_client = from_client
         self.pump = pump
         self.closed = self.over = False
+        self.stands_since: float | None = None
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
@@ -118,12 +121,15 @@ class StreamSide:
         self._compressed = False
         self._size = 0
         self._kept = bytearray()
+        self._is_lost = False
+        # It can't be read any further.
+        self._is_unread = False
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
         if self.over:
             return
         yield data
-        if self.closed:
+        if self.closed or self._is_unread:
             return
         row = 0
         for part in self._frames.feed(data):
@@ -138,6 +144,7 @@ class StreamSide:
                 yield from self._message(part)
         error = self._frames.error
         if error is not None:
+            self._is_unread = True
             self._relay.broke_protocol(self, error)
 
     def _control(self, part: FramePart) -> bool:
@@ -148,6 +155,7 @@ class StreamSide:
         try:
             code, reason = read_close(part.payload)
         except FrameError as error:
+            self._is_unread = True
             self._relay.broke_protocol(self, error)
             return False
         self._relay.said_close(self, code, reason)
@@ -166,20 +174,22 @@ class StreamSide:
             self._size += len(part.data)
             room = self._capture - len(self._kept)
             if room > 0:
-                self._kept += part.payload if len(part.data) <= room else part._replace(data=part.data[:room]).payload
+                self._kept += FramePart(part.head, part.data[:room], part.at, False).payload
         if not (part.last and part.head.final):
             return
-        message = WebSocketMessage(self._opcode, self.from_client, bytes(self._kept), self._relay.now())
+        kept = b"" if self._is_lost else bytes(self._kept)
+        message = WebSocketMessage(self._opcode, self.from_client, kept, self._relay.now())
         message.size = self._size
-        message.cut = len(self._kept) < self._size
+        message.cut = len(kept) < self._size
         message.compressed = self._compressed and self._inflate is None
         message.streamed = True
         self._opcode = self._size = 0
+        self._is_lost = False
         self._kept = bytearray()
         hooks = self._relay.hooks
         if hooks is not None and hooks.wants_messages and not self.over:
             self._data.show(message)
-            run = hooks.message()
+            run = hooks.message(message)
             if not run.pause.over:
                 # The message has gone; the next read waits.
                 yield run.pause
@@ -205,9 +215,9 @@ class StreamSide:
             if part.last and part.head.final:
                 inflate.end()
         except (MessageCodingError, TooLarge):
-            # It goes on as it is. What was compressed isn't shown any more.
+            # It goes on as it is. What was compressed isn't shown any more, and of this message nothing is.
             self._inflate = None
-            self._kept = bytearray()
+            self._is_lost = True
 
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
         raise ValueError("nothing can be injected into a WebSocket that streams")
@@ -216,7 +226,7 @@ class StreamSide:
         raise ValueError("nothing can be answered in a WebSocket that streams")
 
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
-        if not self.closed and self._frames.between and self._frames.error is None:
+        if not self.closed and not self._is_unread and self._frames.between:
             self.closed = True
             yield frame(CLOSE, close_payload(code, reason), os.urandom(MASK_SIZE) if self.from_client else b"")
         # Within a frame it would be taken for a part of that: the end of the connection has to tell.
@@ -229,6 +239,7 @@ class MessageSide:
         self.from_client = from_client
         self.pump = pump
         self.closed = self.over = False
+        self.stands_since: float | None = None
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
@@ -251,44 +262,33 @@ class MessageSide:
         self._reader = MessageReader(from_client, plan.most, inflate)
         self._writer = MessageWriter(partial(os.urandom, MASK_SIZE) if from_client else None, deflate)
         rules = [rule for rule in plan.rules if rule.from_client is None or rule.from_client is from_client]
+        # How much of a message was here when that was looked at last.
+        self._held = 0
         # What rules answer, until it is written.
         self._answers: deque[tuple[int, bytes]] = deque()
         self._rules = MessageRules(rules, plan.most, plan.regex_seconds) if rules else None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
-        # Small ones of one read go together.
-        ready: list[bytes] = []
-        size = 0
         try:
             for event in self._reader.feed(data):
                 if self.closed or self.over:
                     break
                 if event is None:
-                    yield b"".join(ready)
-                    ready = []
-                    size = 0
-                    continue
-                for piece in self._control(event) if isinstance(event, Control) else self._message(event):
-                    if isinstance(piece, bytes):
-                        ready.append(piece)
-                        size += len(piece)
-                        if size < PART:
-                            continue
-                        piece = b""
-                    if ready:
-                        yield b"".join(ready)
-                        ready = []
-                        size = 0
-                    if not isinstance(piece, bytes):
-                        yield piece
+                    yield b""
+                elif isinstance(event, Control):
+                    yield from self._control(event)
+                else:
+                    yield from self._message(event)
         except Exception as error:
-            if ready:
-                yield b"".join(ready)
             self._relay.failed(error)
             return
-        if ready:
-            yield b"".join(ready)
-        broken = self._reader.error
+        reader = self._reader
+        if not reader.in_message:
+            self.stands_since = None
+        elif self.stands_since is None or reader.held != self._held:
+            self.stands_since = self._relay.now()
+        self._held = reader.held
+        broken = reader.error
         if broken is not None and not self.closed and not self.over:
             self._relay.broke_protocol(self, broken)
 
@@ -320,15 +320,17 @@ class MessageSide:
             yield from self._writer.message(message)
             return
         if self._rules is not None:
-            content, dropped, answer = self._rules.apply(message.opcode, message.content)
-            shown.content = content
-            shown.dropped = dropped
-            if answer is not None:
-                self._relay.answer(self, message.opcode, answer)
+            done = yield from self._rules.apply(message.opcode, message.content)
+            shown.content = done.content
+            shown.dropped = done.dropped
+            if done.answer is not None:
+                self._relay.answer(self, message.opcode, done.answer)
         whole = yield from self._shown(shown)
         if shown.dropped:
+            # What took its time may end the turn, though nothing comes of it.
+            yield b""
             return
-        if shown.changed or shown.type != message.opcode:
+        if whole != message.content or shown.type != message.opcode:
             yield from self._changed(shown, whole, message.compressed)
         else:
             yield from self._writer.message(message)
@@ -339,7 +341,7 @@ class MessageSide:
         whole = shown.content
         if hooks is not None and hooks.wants_messages and not shown.dropped:
             self._data.show(shown)
-            run = hooks.message()
+            run = hooks.message(shown)
             if not run.pause.over:
                 yield run.pause
             hooks.check(run)
@@ -398,6 +400,7 @@ class NoSide:
     def __init__(self) -> None:
         self.from_client = False
         self.closed = self.over = True
+        self.stands_since: float | None = None
         self.pump = Pump(None, 1, float)
 
     def pieces(self, data: bytes) -> Iterator[Piece]:

@@ -5,13 +5,13 @@ Who waits for them, and what for, is the relay's matter (`websocket.py`, `sides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
 from streamproxy.filters.chain import FilterError
-from streamproxy.filters.websocket import WebSocketData
+from streamproxy.filters.websocket import WebSocketData, WebSocketMessage, looking_at
 from streamproxy.scripts.hooks import HookRun
 
 if TYPE_CHECKING:
@@ -50,14 +50,16 @@ class SocketHooks:
         self._runs: set[HookRun] = set()
         self.wants_messages = bool(hooks["websocket_message"])
 
-    def begin(self, data: WebSocketData) -> HookRun:
-        """There is a WebSocket, shown as `data`."""
+    def begin(self, data: WebSocketData, killed: Callable[[], None]) -> HookRun:
+        """There is a WebSocket, shown as `data`; `killed` is called when a script kills its flow, whenever that is."""
         self._seen.websocket = data
+        self._seen.on_kill = killed
         return self._start("websocket_start")
 
-    def message(self) -> HookRun:
-        """There is a message, the last that the data shows."""
-        return self._start("websocket_message")
+    def message(self, message: WebSocketMessage) -> HookRun:
+        """There is a message, which the data shows."""
+        with looking_at(message):
+            return self._start("websocket_message")
 
     def _start(self, name: str) -> HookRun:
         run = HookRun(self._hooks[name], self._seen, self._calls, self._loop)
@@ -79,6 +81,7 @@ class SocketHooks:
         for run in runs:
             run.cancel()
         self._seen.live = False
+        self._seen.on_kill = None
         last = HookRun(self._hooks["websocket_end"], self._seen, self._calls, self._loop, killed=True)
         last.start()
         last.leave(self._clock, self._patience)

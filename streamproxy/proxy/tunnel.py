@@ -100,7 +100,7 @@ class TunnelEnd(Protocol):
 
     def forget_owner(self) -> None:
         """The tunnel is over: what still comes is nobody's."""
-        self.owner = None
+        self.owner = self.stirred = None
         self._is_over = True
 
     def _stir(self) -> None:
@@ -175,6 +175,8 @@ class Tunnel:
             self.data_received(said)
         if connection.half_closed:
             self.read_ended()
+        if self._over:
+            return
         end.owner = self
         said, end.said = end.said, b""
         if said:
@@ -215,12 +217,16 @@ class Tunnel:
             return
         if self._connection.is_secure and reason.check(ConnectionDone):
             # Over TLS this is how an end in order comes, and it is the end of both directions.
-            self._to_client.abandon()
-            self._to_client_done = True
-            self.read_ended()
-            self._settle()
+            self._client_left()
         else:
             self._break(CLIENT_GONE, "the client's connection broke")
+
+    def _client_left(self) -> None:
+        """The client's connection is over, in order: what it said before that goes on."""
+        self._to_client.abandon()
+        self._to_client_done = True
+        self.read_ended()
+        self._settle()
 
     # What the origin does
 
@@ -245,12 +251,16 @@ class Tunnel:
         if self._over:
             return
         if self._end.ended_both:
-            self._to_origin.abandon()
-            self._to_origin_done = True
-            self.origin_ended()
-            self._settle()
+            self._origin_left()
         else:
             self._break(ORIGIN_GONE, "the origin's connection broke")
+
+    def _origin_left(self) -> None:
+        """The origin's connection is over, in order: what it said before that goes on."""
+        self._to_origin.abandon()
+        self._to_origin_done = True
+        self.origin_ended()
+        self._settle()
 
     # Ends
 

@@ -17,7 +17,7 @@ from streamproxy.flow import SWITCHED, Flow
 from streamproxy.proxy.sides import Plan
 from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
 from streamproxy.proxy.websocket import WebSocketRelay
-from streamproxy.rules.verdict import MessageWork
+from streamproxy.rules.verdict import HeaderEdits, MessageWork
 from streamproxy.stream.sink import Sink
 from streamproxy.wire.headers import Headers
 from streamproxy.wire.message import RequestHead, ResponseHead
@@ -66,14 +66,14 @@ class Upgrade:
         """Whether nothing reads messages."""
         return self.work is None or self.work.streams
 
-    def request_fields(self, headers: Headers) -> Headers:
-        """The request's fields as they go on; those that belong to the connection aside."""
+    def request_edits(self) -> tuple[HeaderEdits, ...]:
+        """What is made of the request's fields, behind whatever rules make of them."""
         if self.streams or self.handshake is None:
-            return headers
+            return ()
         self._offered = message_deflate.offer(self.handshake.extensions)
         if self._offered is None:
-            return headers.without((_EXTENSIONS,))
-        return headers.replacing(b"Sec-WebSocket-Extensions", self._offered)
+            return (HeaderEdits((_EXTENSIONS,)),)
+        return (HeaderEdits((_EXTENSIONS,), ((b"Sec-WebSocket-Extensions", self._offered),)),)
 
     def check(self, head: ResponseHead) -> None:
         """Raises WireError (502) where a 101 doesn't answer what was asked."""
@@ -82,9 +82,10 @@ class Upgrade:
             return
         if self.streams:
             self._agreed = agreed = check_answer(self.handshake, head)
+            asked = b", ".join([each.written for each in self.handshake.extensions])
+            deflated = message_deflate.agreed_with_origin(agreed.extensions, asked)
             if len(agreed.extensions) == 1:
-                asked = b", ".join([each.written for each in self.handshake.extensions])
-                self.agreed = message_deflate.agreed_with_origin(agreed.extensions, asked)
+                self.agreed = deflated
             return
         offered = [each for each in self.handshake.extensions if each.name == NAME and self._offered is not None]
         agreed = check_answer(self.handshake._replace(extensions=tuple(offered)), head)
@@ -97,15 +98,16 @@ class Upgrade:
             return headers
         if key is not None:
             headers = headers.replacing(b"Sec-WebSocket-Accept", accept_for(key))
-        if self.streams:
-            return headers
         headers = headers.without((_EXTENSIONS,))
-        if self.with_origin is not None:
+        value = b""
+        if self.streams:
+            # Whatever a rule has made of it: both sides must know the same.
+            value = b", ".join([each.written for each in self._agreed.extensions]) if self._agreed is not None else b""
+        elif self.with_origin is not None:
             answered = message_deflate.answer(self.handshake.extensions)
             if answered is not None:
                 value, self.with_client = answered
-                headers = headers.adding((b"Sec-WebSocket-Extensions", value))
-        return headers
+        return headers.adding((b"Sec-WebSocket-Extensions", value)) if value else headers
 
     @property
     def extended(self) -> bool:
@@ -122,12 +124,13 @@ def upgrade_of(came: RequestHead, sent: RequestHead, work: MessageWork | None, r
     asked = upgrade_asked(came)
     if asked is None:
         return None
-    if is_websocket(asked):
+    wants_websocket = is_websocket(asked)
+    if wants_websocket:
         read_handshake(came)
     asked = upgrade_asked(sent)
-    if asked is None:
+    if asked is None or is_websocket(asked) is not wants_websocket:
         return None
-    if is_websocket(asked):
+    if wants_websocket:
         return Upgrade(asked, read_handshake(sent), work)
     protocols = _protocols(asked)
     # The origin isn't to choose a WebSocket from a list: it is read, and the rest isn't.

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from streamproxy.filters.chain import FilterError, Pause, Piece
 from streamproxy.filters.fault import Struck
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 # For how long (in seconds) a connection may go on when both sides have said that they close, or one was told to.
 CLOSING = 10.0
+# An injected message that waits counts for so many bytes more than it has.
+FRAME = 1024
 log = Logger()
 
 
@@ -72,12 +75,15 @@ class WebSocketRelay(Tunnel):
         # Nothing more is written; and how much was, when that was looked at last.
         self._is_ending = False
         self._written = 0
+        # What was injected, and hasn't been taken yet, by whether it is as if from the client.
+        self._injected = {True: 0, False: 0}
         # Whether the client ended its side before the origin did.
         self._first: bool | None = None
 
     def start(self, said: bytes) -> None:
         hooks = self.hooks
-        run = None if hooks is None else hooks.begin(self.data)
+        later = self._connection.proxy.later
+        run = None if hooks is None else hooks.begin(self.data, partial(later, self._killed))
         if hooks is not None and run is not None:
             if run.pause.over:
                 self._begun(hooks, run, ())
@@ -90,6 +96,7 @@ class WebSocketRelay(Tunnel):
         if not self._over:
             super().start(said)
             if self._is_closing:
+                # It was, before that set a deadline of its own.
                 self._end_soon()
 
     def _begun(self, hooks: SocketHooks, run: HookRun, waits: tuple[Pause, ...]) -> None:
@@ -100,6 +107,11 @@ class WebSocketRelay(Tunnel):
             self.failed(error)
         for wait in waits:
             wait.settle()
+
+    def _killed(self) -> None:
+        """A script has killed the flow."""
+        if not self._over:
+            self._break(FAILED, "killed by a script")
 
     # Bytes
 
@@ -113,8 +125,9 @@ class WebSocketRelay(Tunnel):
         if alongside is not None:
             alongside.came(data)
         # Nothing is kept of what can't go on any more.
-        if not (side.over or self._is_ending or (side.closed and not self._plan.streams)):
-            self.pour(side, side.pieces(data))
+        if side.over or self._is_ending or (side.closed and (not self._plan.streams or self._have_closed)):
+            return
+        self.pour(side, side.pieces(data))
 
     def _moved(self) -> None:
         # One that goes on talking isn't waited for any longer than one that is silent.
@@ -123,10 +136,14 @@ class WebSocketRelay(Tunnel):
 
     def pour(self, side: Side, pieces: Iterator[Piece]) -> None:
         """Write what `side` gives to where that leads."""
-        if self._over:
+        if self._over or self._is_finished(side):
             return
         alongside = self._plan.alongside_client if side.from_client else self._plan.alongside_origin
         side.pump.pour(pieces if alongside is None else self._struck(alongside.goes(pieces)))
+
+    def _is_finished(self, side: Side) -> bool:
+        """Whether nothing more can be written to where `side` leads: its source has ended, in order."""
+        return self._is_ending or (self._client_ended if side.from_client else self._origin_ended)
 
     def _struck(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """What goes on of `pieces`, until a rule's fault ends the connection."""
@@ -142,12 +159,28 @@ class WebSocketRelay(Tunnel):
                 self.end_both()
 
     def _inject(self, message: WebSocketMessage) -> None:
-        """Send what a script made, as if it had come from the other side."""
+        """Send what a script made, as if it had come from the other side. Raises ValueError where that can't be."""
         side = self._from_client if message.from_client else self._from_origin
-        if self._over or side.closed or side.over:
+        size = len(message.content)
+        if self._over or side.closed or side.over or self._is_finished(side):
             raise ValueError("nothing can be injected into a WebSocket that is closing")
+        if size > self._plan.most:
+            raise ValueError("a message larger than limits.websocket_message can't be injected")
+        waiting = self._injected[side.from_client]
+        if waiting and waiting + size > self._plan.most:
+            raise ValueError("so much was injected that waits to be read that nothing more can be")
         message.timestamp = self._seconds()
-        self.pour(side, side.injected(message))
+        self._injected[side.from_client] += size + FRAME
+        self.pour(side, self._injecting(side, message, size + FRAME))
+
+    def _injecting(self, side: Side, message: WebSocketMessage, size: int) -> Iterator[Piece]:
+        if self.hooks is not None and self.hooks.wants_messages:
+            # Not at once: it will be shown to a hook, and this is called from one, which may be another WebSocket's.
+            turn = Pause("the next turn")
+            self._connection.proxy.later(turn.settle)
+            yield turn
+        self._injected[side.from_client] -= size
+        yield from side.injected(message)
 
     # What sides tell
 
@@ -162,7 +195,7 @@ class WebSocketRelay(Tunnel):
     def answer(self, side: Side, opcode: int, content: bytes) -> None:
         """Answer who sends by `side`. As long as that isn't taken, nothing more is read of what it sends."""
         back = self.opposite(side)
-        if not (self._over or back.closed or back.over):
+        if not (self._over or back.closed or back.over or self._is_finished(back)):
             valve = self._connection.valve if side.from_client else self._end.valve
             back.add_answer(opcode, content, valve)
 
@@ -171,9 +204,7 @@ class WebSocketRelay(Tunnel):
         side.closed = True
         if self._over:
             return
-        if self.data.close_code is None:
-            self.data.close_code, self.data.close_reason = code, reason
-            self.data.closed_by_client = side.from_client
+        self.data.closed(code, reason, side.from_client)
         if self.opposite(side).closed:
             self._end_soon()
 
@@ -191,8 +222,7 @@ class WebSocketRelay(Tunnel):
         who = "client" if side.from_client else "origin"
         self._flow.error = f"the {who} broke the WebSocket protocol: {error.reason}"
         if self._plan.streams:
-            # Nothing reads any further, but it goes on: whom it is for will say what that means.
-            side.closed = True
+            # It goes on: whom it is for will say what that means.
             return
         side.over = True
         self._outcome_of_end = MALFORMED
@@ -201,15 +231,13 @@ class WebSocketRelay(Tunnel):
             self._tell_blamed()
             self.end_both()
             return
-        if self.data.close_code is None:
-            self.data.close_code, self.data.close_reason = error.code, error.reason
-            self.data.closed_by_client = None
+        self.data.closed(error.code, error.reason, None)
         self._blamed = side, error.code, error.reason
         if self.opposite(side).closed:
             # It should have answered a close.
             self.end_both()
         else:
-            side.pump.pour(side.closing(GOING_AWAY, f"the other side is closed: {error.reason}"))
+            self.pour(side, side.closing(GOING_AWAY, f"the other side is closed: {error.reason}"))
             self._end_soon()
 
     def failed(self, error: BaseException) -> None:
@@ -222,13 +250,14 @@ class WebSocketRelay(Tunnel):
         if not isinstance(error, FilterError):
             log.failure("exchange {id}: a message", id=self._flow.id)
         why = str(error) if isinstance(error, FilterError) else "an error inside the proxy"
+        # It would keep who called the hook, with all that is in there.
+        error.__traceback__ = None
         self._flow.error = why
         self._outcome_of_end = FAILED
         for side in (self._from_client, self._from_origin):
             side.over = True
-            side.pump.pour(side.closing(INTERNAL_ERROR, "a rule failed"))
-        if self.data.close_code is None:
-            self.data.close_code, self.data.close_reason = INTERNAL_ERROR, why
+            self.pour(side, side.closing(INTERNAL_ERROR, "a rule failed"))
+        self.data.closed(INTERNAL_ERROR, why, None)
         self.end_both()
 
     # Ends
@@ -240,37 +269,63 @@ class WebSocketRelay(Tunnel):
 
     def _end_soon(self) -> None:
         """There is nothing more to come but the ends of the connections."""
+        if self._over:
+            return
         self._progress = self._seconds()
+        self._written = self._connection.sink.sent + self._end.sink.sent
         self._deadline.set(CLOSING, self._look)
 
     def end_both(self) -> None:
         """Nothing more goes to either side."""
+        if self._over:
+            return
         self._is_ending = True
         self._end_soon()
         self._to_origin.finish()
         self._to_client.finish()
 
     @property
+    def _is_blocked(self) -> bool:
+        """Whether something waits for a reader."""
+        return self._to_client.blocked_since is not None or self._to_origin.blocked_since is not None
+
+    @property
+    def _have_closed(self) -> bool:
+        """Whether close frames have gone both ways."""
+        return self._from_client.closed and self._from_origin.closed
+
+    @property
     def _is_closing(self) -> bool:
-        closed = self._from_client.closed and self._from_origin.closed
-        return closed or self._is_ending or self._blamed is not None
+        return self._have_closed or self._is_ending or self._blamed is not None
 
     @property
     def _most_silence(self) -> float:
         return min(CLOSING, super()._most_silence) if self._is_closing else super()._most_silence
 
+    def _look(self) -> None:
+        now, written = self._seconds(), self._connection.sink.sent + self._end.sink.sent
+        if not self._is_closing:
+            if written != self._written:
+                self._written = written
+                if self._is_blocked:
+                    # Much may wait of what was read long ago, for a slow reader.
+                    self._progress = now
+            for side in (self._from_client, self._from_origin):
+                if side.stands_since is not None and now - side.stands_since >= self._timeouts.idle:
+                    self._break(TIMED_OUT, f"the {'client' if side.from_client else 'origin'}'s message stood still")
+                    return
+        super()._look()
+
     def _too_silent(self) -> None:
-        written = self._connection.sink.sent + self._end.sink.sent
         if not self._is_closing:
             super()._too_silent()
-        elif written != self._written:
-            # A slow reader gets what there is for it, as long as it reads.
-            self._written = written
+        elif self._is_blocked and self._connection.sink.sent + self._end.sink.sent != self._written:
+            # A slow reader gets what there is for it.
             self._end_soon()
         elif self._blamed is not None and not self._is_ending:
             self._tell_blamed()
             self.end_both()
-        elif self._to_client_done and self._to_origin_done:
+        elif not self._is_blocked:
             self._close_both()
         else:
             self._break(TIMED_OUT, "nothing moved in a WebSocket that was closing")
@@ -280,23 +335,39 @@ class WebSocketRelay(Tunnel):
         if self._blamed is not None:
             side, code, reason = self._blamed
             other = self.opposite(side)
-            other.over = True
-            other.pump.pour(other.closing(code, reason))
+            self.pour(other, other.closing(code, reason))
 
     def read_ended(self) -> None:
         if self._first is None and not self._over:
             self._first = True
-        if self._blamed is not None and self._blamed[0] is self._from_origin:
+        blamed = self._blamed
+        if blamed is not None and not blamed[0].from_client:
             self._tell_blamed()
             self._to_client.finish()
         super().read_ended()
+        self._settle()
 
     def origin_ended(self) -> None:
         if self._first is None and not self._over:
             self._first = False
-        if self._blamed is not None and self._blamed[0] is self._from_client:
+        blamed = self._blamed
+        if blamed is not None and blamed[0].from_client:
             self._tell_blamed()
         super().origin_ended()
+        self._settle()
+
+    def connection_lost(self, reason: Failure) -> None:
+        if self._have_closed and not self._over:
+            # Everything has been said.
+            self._client_left()
+        else:
+            super().connection_lost(reason)
+
+    def origin_lost(self) -> None:
+        if self._have_closed and not self._over:
+            self._origin_left()
+        else:
+            super().origin_lost()
 
     def _settle(self) -> None:
         """Both sides have all that goes to them."""
@@ -314,16 +385,14 @@ class WebSocketRelay(Tunnel):
     def _finish(self, outcome: str, why: str = "") -> None:
         flow, data = self._flow, self.data
         if data.close_code is None:
-            data.close_code, data.close_reason = LOST, ""
             if outcome == SWITCHED:
-                data.closed_by_client = self._first
                 why = why or "the connection ended without a close frame"
-            elif outcome in (CLIENT_GONE, ORIGIN_GONE):
-                data.closed_by_client = outcome == CLIENT_GONE
+            else:
+                self._first = {CLIENT_GONE: True, ORIGIN_GONE: False}.get(outcome)
+            data.closed(LOST, "", self._first)
         if outcome in (CLIENT_GONE, ORIGIN_GONE, SWITCHED):
             outcome = self._outcome_of_end
-        data.timestamp_end = self._seconds()
-        data.injector = None
+        data.over(self._seconds())
         hooks, self.hooks = self.hooks, None
         if outcome == SWITCHED and data.close_code != LOST:
             for alongside in (self._plan.alongside_client, self._plan.alongside_origin):
@@ -332,6 +401,6 @@ class WebSocketRelay(Tunnel):
         super()._finish(outcome, flow.error or why)
         if hooks is not None:
             hooks.end()
-        data.release()
+        self._blamed = None
         # These and this refer to each other; without that, what is over is freed at once.
         self._from_client = self._from_origin = NO_SIDE

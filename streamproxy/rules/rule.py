@@ -89,8 +89,8 @@ class WebSocketPart:
         websocket = rule.websocket
         self.says = None if websocket.stream is None else (websocket.stream, f"rule {name}")
         self.messages = tuple(_message_rule(name, each, place) for each in websocket.messages)
-        self.sent = _replacing(name, rule.request, True, place)
-        self.received = _replacing(name, rule.response, False, place)
+        self.sent = _done_to_bodies(name, rule.request, True, place)
+        self.received = _done_to_bodies(name, rule.response, False, place)
         self.is_idle = not (self.says or self.messages or self.sent or self.received)
 
 
@@ -107,11 +107,15 @@ def _message_rule(name: str, change: schema.MessageChange, place: int) -> Messag
     )
 
 
-def _replacing(name: str, changes: schema.Changes, from_client: bool, place: int) -> tuple[MessageRule, ...]:
-    return tuple(
+def _done_to_bodies(name: str, changes: schema.Changes, from_client: bool, place: int) -> tuple[MessageRule, ...]:
+    """What is done to bodies is done to messages as well; but a function can't be, which will be told."""
+    made = [
         MessageRule(name, "replace", from_client, None, each.find or b"", each.regex, each.put, place)
         for each in changes.replace
-    )
+    ]
+    if changes.events or changes.lines or changes.transform:
+        made.append(MessageRule(name, "function", from_client, None, b"", None, b"", place))
+    return tuple(made)
 
 
 _NO_WEBSOCKET = WebSocketPart("", schema.Rule(), 0)
@@ -122,7 +126,9 @@ def _part(name: str, changes: schema.Changes) -> Part:
 
 
 def _websocket_part(name: str, rule: schema.Rule, place: int) -> WebSocketPart:
-    speaks = rule.websocket.model_fields_set or rule.request.replace or rule.response.replace
+    speaks = rule.websocket.model_fields_set or any(
+        part.replace or part.events or part.lines or part.transform for part in (rule.request, rule.response)
+    )
     return WebSocketPart(name, rule, place) if speaks else _NO_WEBSOCKET
 
 

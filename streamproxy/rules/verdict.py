@@ -132,6 +132,8 @@ NO_WORK = BodyWork()
 class MessageRule(NamedTuple):
     """What one rule does to messages of a WebSocket: `action` is "replace", "drop" or "respond".
 
+    It may also be "function": the rule has one for bodies, and can't be carried out.
+
     It is for those from the client or the origin (`from_client`; None: both), text or binary (`text`; None: both), in
     which `find`, or the `regex` in its place, is found; without either, for each. `put` stands where that was found
     (for a regex a template, as in `Replacement`), or is what the message's sender is answered. `rule` is the rule's
@@ -162,6 +164,9 @@ class MessageWork(NamedTuple):
     @property
     def unreadable(self) -> str | None:
         """Why that can't be done, in words; None where it can."""
+        for rule in self.rules:
+            if rule.action == "function":
+                return f"rule {rule.rule!r} has a function for bodies, which a WebSocket's messages are not"
         if not self.streams or not self.rules:
             return None
         return f"rule {self.rules[0].rule!r} can't change the messages of a WebSocket that streams ({self.why})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from streamproxy.filters.websocket import WebSocketData
@@ -58,6 +59,7 @@ class HTTPFlow:
         "live",
         "marked",
         "metadata",
+        "on_kill",
         "server_conn",
         "timestamp_created",
         "websocket",
@@ -81,6 +83,8 @@ class HTTPFlow:
         self._response: Response | None = None
         self.error: Error | None = None
         self.killed = False
+        # Called when it is killed: given by who has it in hand for longer than a hook lasts.
+        self.on_kill: Callable[[], None] | None = None
         self.metadata: dict[str, Any] = {}
         self.marked = ""
         self.comment = ""
@@ -136,6 +140,8 @@ class HTTPFlow:
         self.killed = True
         self.live = False
         self.error = Error(KILLED)
+        if self.on_kill is not None:
+            self.on_kill()
 
     def modified(self) -> bool:
         """Whether a script changed the request or the response, their heads or their bodies."""

@@ -92,6 +92,8 @@ def read_handshake(head: RequestHead) -> Handshake:
     Raises WireError with 400, or 426 for another version than 13, which is to be answered with Sec-WebSocket-Version.
     """
     headers = head.headers
+    if _hides_handshake(headers):
+        raise WireError("Connection names a field of the WebSocket handshake")
     if head.method != b"GET":
         raise WireError("the method of a WebSocket handshake isn't GET")
     versions = headers.lines(b"sec-websocket-version")
@@ -110,6 +112,11 @@ def read_handshake(head: RequestHead) -> Handshake:
     return Handshake(keys[0], tuple(protocols), read_extensions(headers))
 
 
+def _hides_handshake(headers: Headers) -> bool:
+    """Whether Connection names a field of the handshake, which wouldn't go on then."""
+    return any(name.startswith(b"sec-websocket-") for name in headers.tokens(b"connection"))
+
+
 def accept_for(key: bytes) -> bytes:
     """The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
@@ -122,8 +129,12 @@ def check_answer(asked: Handshake, head: ResponseHead) -> Agreed:
     aren't checked, nor whether one stands there twice.
     """
     headers = head.headers
+    if head.version < (1, 1):
+        raise WireError("the origin's 101 is in HTTP/1.0", 502)
     if b"upgrade" not in headers.tokens(b"connection"):
         raise WireError("the origin's 101 has no Connection: Upgrade", 502)
+    if _hides_handshake(headers):
+        raise WireError("the Connection of the origin's 101 names a field of the WebSocket handshake", 502)
     if headers.tokens(b"upgrade") != [b"websocket"]:
         raise WireError("the origin's 101 doesn't upgrade to WebSocket", 502)
     accepts = headers.lines(b"sec-websocket-accept")
@@ -154,6 +165,8 @@ def check_switch(asked: bytes, head: ResponseHead) -> None:
     case. Raises WireError with 502.
     """
     headers = head.headers
+    if head.version < (1, 1):
+        raise WireError("the origin's 101 is in HTTP/1.0", 502)
     if b"upgrade" not in headers.tokens(b"connection"):
         raise WireError("the origin's 101 has no Connection: Upgrade", 502)
     chosen = headers.tokens(b"upgrade")

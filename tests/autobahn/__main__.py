@@ -54,7 +54,7 @@ def main() -> int:
             bad.append(f"{setup.name}: {fault}")
         bad += [f"{setup.name} {each}" for each in worse]
     print(f"reports: {options.report}")
-    print(*bad, sep="\n")
+    print(*(bad or ["no case is worse than without the proxy"]), sep="\n")
     return 1 if bad else 0
 
 

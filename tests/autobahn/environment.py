@@ -75,8 +75,8 @@ def find_python2() -> str:
             continue
         if probe.returncode == 0:
             return candidate
-        said = (probe.stderr or probe.stdout).strip().splitlines()
-        tried.append(f"{candidate}: {said[-1] if said else 'is not Python 2.7'}")
+        said = probe.stderr.strip().splitlines() or ["is not Python 2.7"]
+        tried.append(f"{candidate}: {said[-1 if said[0].startswith('Traceback') else 0]}")
     if not tried:
         tried.append("there is no python2.7 on the PATH and none in pyenv's folder")
     raise CannotMake(MISSING.format(tried="\n".join(f"  {line}" for line in tried)))

@@ -85,6 +85,9 @@ def carry_out(setup: Setup, cases: list[str], python2: Path, folder: Path) -> Ru
             nasty(_Stage(parts, setup, cases, python2, folder))
     except AssertionError as error:
         fault = str(error)
+    for path in sorted(folder.glob("*.log")):
+        if "Traceback" in path.read_text():
+            fault = fault or f"there is a traceback in {path}"
     log = folder / "proxy.log"
     relayed = log.read_text().count(JOURNALLED[setup.mode]) if log.exists() else 0
     return Run(time.monotonic() - began, fault, relayed)

@@ -36,7 +36,9 @@ HERE = "127.0.0.1"
 
 class EchoServer(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.sendMessage(payload, isBinary)
+        # It is given messages behind a close frame as well, and can't send then.
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(payload, isBinary)
 
 
 class EchoClient(WebSocketClientProtocol):
@@ -46,7 +48,7 @@ class EchoClient(WebSocketClientProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.last = payload
-        if self.factory.echoes:
+        if self.factory.echoes and self.state == self.STATE_OPEN:
             self.sendMessage(payload, isBinary)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:

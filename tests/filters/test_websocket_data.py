@@ -397,10 +397,10 @@ class InjectTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "streams"):
             self.data.inject(True, "x")
         self.data.streamed = False
-        self.data.timestamp_end = 5.0
+        self.data._end = 5.0
         with self.assertRaisesRegex(ValueError, "over"):
             self.data.inject(True, "x")
-        self.data.timestamp_end = None
+        self.data._end = None
         self.data.injector = None
         with self.assertRaisesRegex(ValueError, "over"):
             self.data.inject(True, "x")
@@ -416,7 +416,7 @@ class CopyTests(SynchronousTestCase):
         data.keep(kept)
         data.show(shown)
         data.from_origin.pings = 3
-        data.closed_by_client, data.close_code, data.close_reason = True, 1000, "bye"
+        data.closed(1000, "bye", True)
         copy = data.copy()
         self.assertEqual((contents(copy), repr(copy)), ([b"kept", b"shown"], "<WebSocketData (2 messages)>"))
         self.assertEqual((copy.closed_by_client, copy.close_code, copy.close_reason), (True, 1000, "bye"))

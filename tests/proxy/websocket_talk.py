@@ -15,15 +15,17 @@ from streamproxy.flow import Flow
 from streamproxy.proxy.websocket import WebSocketRelay
 from streamproxy.settings import Settings
 from streamproxy.wire.websocket import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, close_payload, frame
-from tests.conversation import ConversationTestCase, Stage, settings_of
-from tests.fakes import TCP, TLS, BoundedTransport
+from tests.conversation import ConversationTestCase, Stage, Step, settings_of
+from tests.fakes import LIMIT, TCP, TLS, BoundedTransport
 from tests.proxy.scripting import StageTestCase, scripted
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x84"
 STREAMING = "stream_websockets: true\n"
 MODES = ("", STREAMING)
-EVERYWHERE = "*.example"
+READ = 65536
+# What one direction may have in the proxy: a transport's buffer with the piece that filled it, and one read.
+BOUND = LIMIT + 4096 + READ
 
 
 def accept_of(key: bytes) -> bytes:
@@ -174,9 +176,13 @@ class PeerTransport(BoundedTransport):
 
 
 class SocketConversationTestCase(ConversationTestCase):
-    """Conversations over transports of `manner`."""
+    """Conversations over transports of `manner`; without `every_split`, whole."""
 
     manner = TCP
+    every_split = True
+
+    def play(self, *steps: Step, rules: str = "", outcome: str | None = None, splits: bool = True) -> list[Flow]:
+        return super().play(*steps, rules=rules, outcome=outcome, splits=splits and self.every_split)
 
     def setUp(self) -> None:
         self.patch(tests.conversation, "Stage", lambda settings: Stage(settings, self.manner))
@@ -298,3 +304,86 @@ class SocketTestCase(StageTestCase):
             if not peer.disconnected:
                 peer.end()
         self.settle()
+
+    def check_ended(self, outcome: str = "switched", error: str = "") -> None:
+        """It is over, in this way, and nothing of it is left."""
+        self.assertEqual((self.flow.outcome, self.flow.error), (outcome, error))
+        self.stage.journal.flush()
+        for peer in (self.client, self.origin):
+            peer.take()
+        self.assertEqual(self.stage.clock.getDelayedCalls(), [])
+        self.assertEqual(self.stage.proxy.connections, set())
+
+
+class PressureTests:
+    """Who doesn't read stops who sends to it, and nobody else, by the settings in `text`. For a `SocketTestCase`."""
+
+    text = ""
+
+    def fill(self, from_client: bool, piece: bytes) -> int:
+        """Let one side say `piece` until it is paused; how much that was."""
+        source, sent = self.peer(from_client), 0
+        while source.reading:
+            source.say(piece)
+            sent += len(piece)
+            self.assertLess(sent, 1 << 20, "never paused")
+        return sent
+
+    def pieces(self, from_client: bool) -> list[bytes]:
+        """Some bytes of frames, of about one read."""
+        one = said_by(from_client, BINARY, bytes(60000))
+        return [one, said_by(from_client, TEXT, b"x" * 4000) * 16, said_by(from_client, PING, b"x" * 100) * 500]
+
+    def test_one_that_does_not_read_stops_the_other_in_bounded_memory(self):
+        for from_client in (True, False):
+            for piece in self.pieces(from_client):
+                self.open(self.text)
+                self.assertLessEqual(self.fill(from_client, piece), BOUND + len(piece))
+                pump = self.relay._to_origin if from_client else self.relay._to_client
+                self.assertLessEqual(pump.queued, READ + 4096)
+                self.assertLessEqual(len(self.peer(not from_client).buffer), LIMIT + 4096)
+
+    def test_it_stops_nobody_else(self):
+        for from_client in (True, False):
+            self.open(self.text)
+            self.fill(from_client, said_by(from_client, BINARY, bytes(60000)))
+            reader, source = self.peer(not from_client), self.peer(from_client)
+            self.assertTrue(reader.reading)
+            source.heard.clear()
+            for size in (1, 4096, 60000):
+                data = said_by(not from_client, BINARY, b"y" * size)
+                reader.say(data)
+                self.assertEqual(source.take(), data)
+
+    def test_both_may_be_stopped_at_once_and_go_on(self):
+        self.open(self.text)
+        for from_client in (True, False):
+            self.fill(from_client, said_by(from_client, BINARY, bytes(60000)))
+        self.assertFalse(self.client.reading or self.origin.reading)
+        self.settle()
+        self.assertTrue(self.client.reading and self.origin.reading)
+
+    def test_a_reader_that_goes_on_gets_every_byte_in_order(self):
+        for from_client in (True, False):
+            self.open(self.text)
+            source, reader = self.peer(from_client), self.peer(not from_client)
+            reader.heard.clear()
+            said = bytearray()
+            for number in range(60):
+                if source.reading:
+                    data = said_by(from_client, BINARY, bytes([number]) * (1 + number * 1001))
+                    said += data + said_by(from_client, PING, bytes([number]))
+                    source.say(data, said_by(from_client, PING, bytes([number])))
+                reader.take(20_000)
+            while reader.take():
+                pass
+            self.assertTrue(reader.heard == said, (len(reader.heard), len(said)))
+
+    def test_what_arrives_leaves_in_the_same_turn(self):
+        self.open(self.text)
+        for from_client in (True, False):
+            source, reader = self.peer(from_client), self.peer(not from_client)
+            for number in range(50):
+                data = said_by(from_client, TEXT, b"%d" % number)
+                source.say(data)
+                self.assertEqual(reader.take(), data)

@@ -76,7 +76,8 @@ def delta(content: str, finish: str | None = None) -> bytes:
 class ShownTests(SynchronousTestCase):
     def test_what_the_readme_shows_of_them_is_what_they_are(self) -> None:
         shown = re.findall(r"```(?:yml|python)\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
-        files = [EXAMPLES / "redact-api-keys.yaml", EXAMPLES / "scripts" / "stream_modify.py"]
+        files = [EXAMPLES / "redact-api-keys.yaml", EXAMPLES / "websocket-rules.yaml"]
+        files.append(EXAMPLES / "scripts" / "stream_modify.py")
         self.assertEqual(len(shown), len(files))
         for part, path in zip(shown, files, strict=True):
             self.assertIn(part, path.read_text())

@@ -8,25 +8,18 @@ KEYS = ("code", "reason", "by")
 
 
 class EndCase(WebSocketCase):
-    async def asked(self, number: int) -> dict:
-        """The line of the `number`th WebSocket that is over, on the log."""
-        lines = [line for line in await self.recorded(self.lines(number)) if line["method"] == "GET"]
-        return lines[number - 1]
+    async def assert_line(self, pair: Pair, outcome: str, *close: object, error: str | None = None) -> None:
+        """The line of `pair` on the log says how it went, and how it closed."""
+        line = await self.line()
+        told = (line["outcome"], line["websocket"]["close"], line.get("error"))
+        self.assertEqual(told, (outcome, dict(zip(KEYS, close, strict=True)), error), pair.what)
 
-    def lines(self, number: int) -> int:
-        """How many lines there are when `number` WebSockets are over: one by an absolute target has one, else two."""
-        return number
-
-    async def assert_line(self, pair: Pair, outcome: str, *close: object) -> None:
-        """The last line on the log says how `pair` went, and how it closed."""
-        url = f":{pair.server.transport.getHost().port}{STREAMS if pair.streams else MESSAGES}"
-        self.over += 1 if pair.what.startswith("absolute") else 2
-        line = [each for each in await self.recorded(self.over) if each["url"].endswith(url)][-1]
-        said = line["websocket"]["close"]
-        self.assertEqual((line["outcome"], said), (outcome, dict(zip(KEYS, close, strict=True))), pair.what)
-        self.line = line
-
-    over = 0
+    async def expect_end(self, pair: Pair, peer: Peer, clean: bool, code: int) -> str | None:
+        """The next that `peer` sees is the end, in this way; gives the reason."""
+        got = await peer.next()
+        assert isinstance(got, Closed), f"{pair.what}: {got!r:.300}\n{self.proxy.output}"
+        self.assertEqual(got[:2], (clean, code), f"{pair.what}: {got}\n{self.proxy.output}")
+        return got.reason
 
 
 class CloseTests(EndCase):
@@ -76,13 +69,13 @@ class LostTests(EndCase):
             await self.expect(pair, pair.server, "still here")
             pair.client.lose()
             await self.assert_lost(pair, pair.server)
-            await self.assert_line(pair, "client-gone", 1006, "", "client")
+            await self.assert_line(pair, "switched", 1006, "", "client", error="the client's connection broke")
 
     async def test_a_server_that_is_lost(self) -> None:
         async for pair in self.pairs():
             pair.server.lose()
             await self.assert_lost(pair, pair.client)
-            await self.assert_line(pair, "origin-gone", 1006, "", "origin")
+            await self.assert_line(pair, "switched", 1006, "", "origin", error="the origin's connection broke")
 
     async def test_a_client_that_is_lost_inside_a_message(self) -> None:
         async for pair in self.pairs():
@@ -95,9 +88,7 @@ class LostTests(EndCase):
             await self.assert_lost(pair, pair.server)
 
     async def assert_lost(self, pair: Pair, peer: Peer) -> None:
-        got = await peer.next()
-        self.assertIsInstance(got, Closed, pair.what)
-        self.assertEqual(got[:2], (False, 1006), f"{pair.what}: {got}")
+        await self.expect_end(pair, peer, False, 1006)
 
 
 class LimitTests(EndCase):
@@ -135,14 +126,11 @@ class LimitTests(EndCase):
 
     async def assert_told(self, pair: Pair, sender: Peer, other: Peer) -> None:
         await self.expect(pair, other, "before")
-        for peer, code in ((other, 1001), (sender, 1009)):
-            got = await peer.next()
-            self.assertIsInstance(got, Closed, pair.what)
-            self.assertEqual(got[:2], (True, code), f"{pair.what}: {got}")
-        self.over += 1 if pair.what.startswith("absolute") else 2
-        line = [each for each in await self.recorded(self.over) if each["method"] == "GET"][-1]
-        self.assertEqual((line["outcome"], line["websocket"]["close"]["code"]), ("malformed", 1009))
-        self.assertEqual(line["websocket"]["close"]["by"], "proxy")
+        await self.expect_end(pair, other, True, 1001)
+        reason = await self.expect_end(pair, sender, True, 1009)
+        who = "client" if sender is pair.client else "origin"
+        error = f"the {who} broke the WebSocket protocol: {reason}"
+        await self.assert_line(pair, "malformed", 1009, reason, "proxy", error=error)
 
 
 class BrokenTests(EndCase):
@@ -152,17 +140,17 @@ class BrokenTests(EndCase):
         self.start()
 
     async def assert_closed(self, pair: Pair, sender: Peer, other: Peer, code: int) -> None:
-        for peer, wanted in ((other, 1001), (sender, code)):
-            got = await peer.next()
-            self.assertIsInstance(got, Closed, pair.what)
-            self.assertEqual(got[:2], (True, wanted), f"{pair.what}: {got}")
+        await self.expect_end(pair, other, True, 1001)
+        reason = await self.expect_end(pair, sender, True, code)
+        who = "client" if sender is pair.client else "origin"
+        error = f"the {who} broke the WebSocket protocol: {reason}"
+        await self.assert_line(pair, "malformed", code, reason, "proxy", error=error)
 
     async def test_a_text_that_is_not_utf_8_is_answered_1007_where_messages_are_read(self) -> None:
         for compress in (False, True):
             async for pair in self.pairs(paths=[MESSAGES], compress=compress):
                 pair.client.send_text_that_is_none(b"so far \xff")
                 await self.assert_closed(pair, pair.client, pair.server, 1007)
-                await self.assert_line(pair, "malformed", 1007, self.reason(pair), "proxy")
 
     async def test_a_reserved_frame_from_the_server_is_answered_1002_where_messages_are_read(self) -> None:
         async for pair in self.pairs(paths=[MESSAGES]):
@@ -172,13 +160,8 @@ class BrokenTests(EndCase):
     async def test_where_it_streams_it_is_for_the_other_side_to_say_so(self) -> None:
         async for pair in self.pairs(paths=[STREAMS]):
             pair.client.send_text_that_is_none(b"so far \xff")
-            got = await pair.client.next()
-            self.assertIsInstance(got, Closed, pair.what)
-            self.assertEqual(got[:2], (True, 1007), f"{pair.what}: {got}")
-
-    def reason(self, pair: Pair) -> str:
-        """What the proxy gave as the reason."""
-        return pair.client.remoteCloseReason
+            await self.expect_end(pair, pair.client, True, 1007)
+            await self.assert_line(pair, "switched", 1007, pair.client.remoteCloseReason, "origin")
 
 
 class FailedTests(EndCase):
@@ -194,9 +177,6 @@ class FailedTests(EndCase):
             await self.expect(pair, pair.server, "ha" * 110)
             pair.client.send("ha" * 10000)
             for peer in (pair.client, pair.server):
-                got = await peer.next()
-                self.assertIsInstance(got, Closed, pair.what)
-                self.assertEqual(got[:2], (True, 1011), f"{pair.what}: {got}")
+                await self.expect_end(pair, peer, True, 1011)
             why = "rule 'grows' made a message larger than limits.websocket_message"
-            await self.assert_line(pair, "failed", 1011, why, "proxy")
-            self.assertEqual(self.line["error"], why)
+            await self.assert_line(pair, "failed", 1011, why, "proxy", error=why)

@@ -5,6 +5,7 @@ A connection is made in one of `WAYS`, and goes message by message or, for a pat
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,12 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from autobahn.websocket.compress_deflate import PerMessageDeflateResponseAccept
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.internet.ssl import Certificate, DefaultOpenSSLContextFactory, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import (
+    Certificate,
+    DefaultOpenSSLContextFactory,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -66,6 +72,7 @@ class Peer:
         super().__init__()
         self.frames: list[int] = []
         self.lasts = False
+        self._over: Deferred[None] = Deferred()
         self._seen: DeferredQueue[Event] = DeferredQueue()
 
     def onOpen(self) -> None:
@@ -91,6 +98,7 @@ class Peer:
             self.factory.opened.put(None)
         self.lasts = False
         self._seen.put(Closed(wasClean, code, reason))
+        self._over.callback(None)
 
     async def next(self) -> Event:
         """What comes next, or came and hasn't been asked for."""
@@ -110,6 +118,12 @@ class Peer:
         """End the connection without a word."""
         self.transport.abortConnection()
 
+    def end(self) -> Deferred[None]:
+        """See that the connection is gone."""
+        if not self._over.called:
+            self.transport.abortConnection()
+        return self._over
+
     @property
     def compresses(self) -> bool:
         """Whether permessage-deflate was agreed on."""
@@ -120,13 +134,6 @@ class ServerPeer(Peer, WebSocketServerProtocol):
     def onConnect(self, request: Any) -> str | None:
         """Choose the client's last subprotocol."""
         return request.protocols[-1] if request.protocols else None
-
-
-class EchoPeer(ServerPeer):
-    """Sends back what it gets, and shows nothing but the end of it."""
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.sendMessage(payload, isBinary)
 
 
 class ClientPeer(Peer, WebSocketClientProtocol):
@@ -152,9 +159,10 @@ def _accept_offer(offers: Sequence[object]) -> object:
 class Server:
     """A listener of autobahn's; `next` gives its connections. `secure`: it speaks TLS, as who all origins are here."""
 
-    def __init__(self, case: TestCase, secure: bool = False, protocol: type[ServerPeer] = ServerPeer) -> None:
+    def __init__(self, case: TestCase, secure: bool = False) -> None:
+        self._case = case
         factory = WebSocketServerFactory()
-        factory.protocol = protocol
+        factory.protocol = ServerPeer
         factory.setProtocolOptions(perMessageCompressionAccept=_accept_offer, **_PATIENCE)
         factory.opened = self._opened = DeferredQueue()
         if secure:
@@ -168,9 +176,14 @@ class Server:
         self.scheme = "wss" if secure else "ws"
         case.addCleanup(port.stopListening)
 
+    def url(self, path: str = "/") -> str:
+        """Where a request for `path` would go."""
+        return f"{'https' if self.scheme == 'wss' else 'http'}://{self.netloc}{path}"
+
     async def next(self) -> ServerPeer:
         """The next connection on which a WebSocket was agreed on, the oldest first."""
         peer: ServerPeer = await self._opened.get().addTimeout(WAIT, reactor)
+        self._case.addCleanup(peer.end)
         return peer
 
 
@@ -192,9 +205,10 @@ class WebSocketCase(TestCase):
         way: str = "connect",
         compress: bool = False,
         protocols: Sequence[str] = (),
+        host: str | None = None,
     ) -> ClientPeer:
-        """A client with a WebSocket to `server` by way of the proxy, which is asked in one of WAYS."""
-        netloc = f"{HERE}:{server.port}"
+        """A client with a WebSocket to `server`, or to `host`, by way of the proxy, which is asked in one of WAYS."""
+        netloc = host or server.netloc
         proxy = None if way == "absolute" else {"host": HERE, "port": self.proxy.port}
         factory = WebSocketClientFactory(f"{server.scheme}://{netloc}{path}", protocols=list(protocols), proxy=proxy)
         if way == "absolute":
@@ -211,21 +225,11 @@ class WebSocketCase(TestCase):
             **_PATIENCE,
         )
         factory.opened = opened = DeferredQueue()
-        connector = reactor.connectTCP(HERE, self.proxy.port, factory)
+        reactor.connectTCP(HERE, self.proxy.port, factory)
         client: ClientPeer | None = await opened.get().addTimeout(WAIT, reactor)
         assert client is not None, f"no WebSocket to {server.netloc} by {way}\n{self.proxy.output}"
-        self.addCleanup(self._end, connector, client)
+        self.addCleanup(client.end)
         return client
-
-    async def _end_of(self, client: ClientPeer) -> None:
-        while not isinstance(await client.next(), Closed):
-            pass
-
-    def _end(self, connector: Any, client: ClientPeer) -> Deferred[None] | None:
-        if not client.lasts:
-            return None
-        connector.transport.abortConnection()
-        return Deferred.fromCoroutine(self._end_of(client))
 
     async def pairs(
         self,
@@ -254,6 +258,17 @@ class WebSocketCase(TestCase):
         await self.expect(pair, pair.server, Closed(True, 1000, None))
         await self.expect(pair, pair.client, Closed(True, 1000, None))
 
-    async def recorded(self, number: int) -> list[dict]:
-        """The lines of the exchanges on the log, once there are `number` of them."""
-        return await deferToThread(self.proxy.recorded, number)
+    async def line(self) -> dict:
+        """The line on the log of the next WebSocket that is over."""
+        self._lines += 1
+        what = f"{self._lines} WebSockets on the log"
+        proxy = self.proxy
+        await deferToThread(proxy.wait_for, lambda lines: len(self._websockets(lines)) >= self._lines, what)
+        line = self._websockets(proxy.lines)[self._lines - 1]
+        told: dict = json.loads(line[line.index("{") :])
+        return told
+
+    _lines = 0
+
+    def _websockets(self, lines: Sequence[str]) -> list[str]:
+        return [line for line in lines if '"websocket": ' in line]
