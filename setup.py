@@ -19,7 +19,7 @@ COMPILED = """
     rules/ruleset rules/verdict rules/wanted rules/way
     stream/body stream/deadline stream/pace stream/pump stream/read_size stream/sink stream/spool stream/valve
     proxy/asking proxy/ends proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route
-    proxy/scripted proxy/sides proxy/stalls proxy/target
+    proxy/scripted proxy/sides proxy/stalls proxy/target proxy/tunnel proxy/websocket
 """
 
 

@@ -278,6 +278,12 @@ class MessageWriter:
         """A control frame; with the mask `key`, if it came with one and has to have one."""
         return frame(opcode, payload, self._key(key))
 
+    def small(self, message: Message) -> bytes | None:
+        """The frame of a message as it came, if it is a small one; None otherwise."""
+        if message.sizes is not None or message.compressed or len(message.content) > PART:
+            return None
+        return frame(message.opcode, message.content, self._key(message.keys))
+
     def message(self, message: Message) -> Iterator[bytes]:
         """The frames of a message as it came, cut as it was. A piece may be empty: a turn may end there."""
         key, sizes = self._key(message.keys), message.sizes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamproxy.proxy.exchange import Exchange
     from streamproxy.proxy.pool import Pool
     from streamproxy.proxy.route import Route
-    from streamproxy.proxy.tunnel import TunnelEnd
+    from streamproxy.proxy.tunnel_end import TunnelEnd
     from streamproxy.proxy.upstream import UpstreamConnection
 
 IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])

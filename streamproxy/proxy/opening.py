@@ -25,7 +25,8 @@ from streamproxy.proxy.lookups import Address
 from streamproxy.proxy.route import Route
 from streamproxy.proxy.target import is_loop
 from streamproxy.proxy.trust_page import is_trust_page
-from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
+from streamproxy.proxy.tunnel import Tunnel
+from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.rules.interception import Decision
 from streamproxy.rules.verdict import Answer
 from streamproxy.tls.contexts import PROTOCOLS

@@ -269,6 +269,8 @@ class MessageSide:
         self._rules = MessageRules(rules, plan.most, plan.regex_seconds) if rules else None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
+        hooks = self._relay.hooks
+        looks = self._rules is not None or (hooks is not None and hooks.wants_messages)
         try:
             for event in self._reader.feed(data):
                 if self.closed or self.over:
@@ -277,8 +279,16 @@ class MessageSide:
                     yield b""
                 elif isinstance(event, Control):
                     yield from self._control(event)
-                else:
+                elif looks:
                     yield from self._message(event)
+                else:
+                    shown = WebSocketMessage(event.opcode, self.from_client, event.content, self._relay.now())
+                    self._data.keep(shown)
+                    written = self._writer.small(event)
+                    if written is not None:
+                        yield written
+                    else:
+                        yield from self._writer.message(event)
         except Exception as error:
             self._relay.failed(error)
             return
@@ -312,13 +322,8 @@ class MessageSide:
         self._relay.said_close(self, code, reason)
 
     def _message(self, message: Message) -> Iterator[Piece]:
-        """A message has come."""
+        """A message has come that rules or hooks look at."""
         shown = WebSocketMessage(message.opcode, self.from_client, message.content, self._relay.now())
-        hooks = self._relay.hooks
-        if self._rules is None and (hooks is None or not hooks.wants_messages):
-            self._data.keep(shown)
-            yield from self._writer.message(message)
-            return
         if self._rules is not None:
             done = yield from self._rules.apply(message.opcode, message.content)
             shown.content = done.content

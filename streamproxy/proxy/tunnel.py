@@ -11,121 +11,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ISSLTransport
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from streamproxy.flow import CLIENT_GONE, ORIGIN_GONE, TIMED_OUT, TUNNELLED, Flow
+from streamproxy.proxy.tunnel_end import UNDECIDED, TunnelEnd
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.pump import Pump
-from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
-from streamproxy.stream.transport import IStreamTransport
-from streamproxy.stream.valve import Valve
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
-
-# The reason by which an origin isn't read while it isn't known what its tunnel is.
-UNDECIDED = "undecided"
-
-
-@implementer(IHalfCloseableProtocol)
-class TunnelEnd(Protocol):
-    """The connection to the origin of a tunnel.
-
-    Until it has an `owner`, what it reads waits here (one read) and in its socket; `stirred` is called, once, when
-    there is something.
-    """
-
-    transport: IStreamTransport
-    valve: Valve
-    sink: Sink
-    _read_size: ReadSize
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self.owner: Tunnel | None = None
-        self.stirred: Callable[[], None] | None = None
-        self.said = b""
-        self.ended = self.ended_both = False
-        self.lost = False
-        self._deadline = Deadline(clock)
-        self._is_over = False
-
-    def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
-        self.take_over(self.transport, Valve(self.transport), Sink(self.transport), ReadSize(self.transport))
-
-    def take_over(self, transport: IStreamTransport, valve: Valve, sink: Sink, read_size: ReadSize) -> None:
-        """Be the end of a connection that another protocol has begun, and which hands on what it hears."""
-        self.transport = transport
-        self.valve = valve
-        self.sink = sink
-        self._read_size = read_size
-        transport.setTcpKeepAlive(True)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._read_size.saw(len(data))
-        if self.owner is not None:
-            self.owner.origin_said(data)
-        elif not self._is_over:
-            self.said += data
-            self.valve.close(UNDECIDED)
-            self._stir()
-
-    def readConnectionLost(self) -> None:
-        self.valve.end()
-        self.ended = True
-        if self.owner is not None:
-            self.owner.origin_ended()
-        else:
-            self._stir()
-
-    def writeConnectionLost(self) -> None:
-        pass
-
-    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
-        self.lost = True
-        # Over TLS this is how an end in order comes, and it is the end of both directions.
-        if ISSLTransport.providedBy(self.transport) and reason.check(ConnectionDone):
-            self.ended = self.ended_both = True
-        self.valve.end()
-        self.sink.release()
-        self._deadline.cancel()
-        if self.owner is not None:
-            self.owner.origin_lost()
-        else:
-            self._stir()
-
-    def forget_owner(self) -> None:
-        """The tunnel is over: what still comes is nobody's."""
-        self.owner = self.stirred = None
-        self._is_over = True
-
-    def _stir(self) -> None:
-        stirred, self.stirred = self.stirred, None
-        if stirred is not None:
-            stirred()
-
-    def half_close(self) -> None:
-        """There is no more to send."""
-        if not self.lost:
-            self.sink.release()
-            self.transport.loseWriteConnection()
-
-    def close(self, patience: float) -> None:
-        """Send what is written, then close; with an origin that doesn't read it for `patience` seconds at the most."""
-        if not self.lost:
-            self.sink.release()
-            self._deadline.set(patience, self.abort)
-            self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Close at once, with a reset."""
-        if not self.lost:
-            self.sink.release()
-            self.transport.abortConnection()
 
 
 class Tunnel:
@@ -134,9 +29,6 @@ class Tunnel:
     `over` is called when it has ended, with its flow's outcome set. `to_origin` and `to_client` are where it writes to,
     where that isn't the two connections' own sinks.
     """
-
-    # The outcome of one that ends in order.
-    in_order = TUNNELLED
 
     def __init__(
         self,
@@ -147,6 +39,8 @@ class Tunnel:
         to_origin: Sink | None = None,
         to_client: Sink | None = None,
     ) -> None:
+        # The outcome of one that ends in order.
+        self.in_order = TUNNELLED
         self._connection = connection
         self._end = end
         self._flow = flow

@@ -15,7 +15,8 @@ from streamproxy.filters import message_deflate
 from streamproxy.filters.message_deflate import NAME, Deflated
 from streamproxy.flow import SWITCHED, Flow
 from streamproxy.proxy.sides import Plan
-from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
+from streamproxy.proxy.tunnel import Tunnel
+from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.proxy.websocket import WebSocketRelay
 from streamproxy.rules.verdict import HeaderEdits, MessageWork
 from streamproxy.stream.sink import Sink

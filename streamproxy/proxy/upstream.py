@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streamproxy.flow import MALFORMED
-from streamproxy.proxy.tunnel import TunnelEnd
+from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink

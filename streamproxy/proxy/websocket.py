@@ -27,7 +27,8 @@ from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCH
 from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.sides import NO_SIDE, MessageSide, Plan, Side, StreamSide
 from streamproxy.proxy.socket_hooks import Killed, SocketHooks
-from streamproxy.proxy.tunnel import Tunnel, TunnelEnd
+from streamproxy.proxy.tunnel import Tunnel
+from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.stream.sink import Sink
 from streamproxy.wire.websocket import GOING_AWAY, INTERNAL_ERROR, LOST, FrameError
 
@@ -45,8 +46,6 @@ log = Logger()
 class WebSocketRelay(Tunnel):
     """Relays a WebSocket as `plan` says."""
 
-    in_order = SWITCHED
-
     def __init__(
         self,
         connection: DownstreamProtocol,
@@ -58,6 +57,7 @@ class WebSocketRelay(Tunnel):
         to_client: Sink | None = None,
     ) -> None:
         super().__init__(connection, end, flow, over, to_origin, to_client)
+        self.in_order = SWITCHED
         self._plan = plan
         self.data: WebSocketData = plan.data
         self.hooks = plan.hooks

@@ -7,6 +7,7 @@ are carried out that the options don't leave out, and the base lines that they a
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ HEADINGS = ["cases", *COUNTED, "failed", "worse", "seconds"]
 
 def main() -> int:
     options = read_options()
+    # As CONTROL-C does: what was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         python2 = make_environment(BUILD)
     except CannotMake as error:

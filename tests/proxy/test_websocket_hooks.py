@@ -11,7 +11,7 @@ from streamproxy.proxy.exchange import Exchange
 from streamproxy.proxy.scripted import ScriptedExchange
 from streamproxy.proxy.sides import MessageSide, StreamSide
 from streamproxy.proxy.socket_hooks import SocketHooks
-from streamproxy.proxy.tunnel import TunnelEnd
+from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.proxy.upstream import UpstreamConnection
 from streamproxy.proxy.websocket import CLOSING, WebSocketRelay
 from streamproxy.scripts import http
