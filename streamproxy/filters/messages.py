@@ -162,8 +162,8 @@ class MessageReader:
             except TooLarge:
                 self._break(FrameError(TOO_BIG, TOO_LARGE))
                 return
-            except MessageCodingError as error:
-                self._break(FrameError(PROTOCOL_ERROR, f"a message whose compressed data is broken: {error}"))
+            except MessageCodingError as broken:
+                self._break(FrameError(PROTOCOL_ERROR, f"a message whose compressed data is broken: {broken}"))
                 return
         if self._frames.error is not None:
             self._break(self._frames.error)

@@ -9,7 +9,7 @@ import ssl
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.secure import server_context
-from tests.system.parts import WAIT, Asked, Origin, Proxy, Wire, each_request, read_request, response
+from tests.system.parts import WAIT, Origin, Proxy, Wire, each_request, read_request, response
 from tests.system.secure import SecureOrigin, Tunnel, certificate_for_us, origin_ca_file, trusting
 
 BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"
@@ -147,8 +147,8 @@ class OtherBytesTests(TunnelCase):
         self.assertEqual(line["outcome"], "origin-gone")
 
 
-class WebSocketTests(TunnelCase):
-    """Not built yet (issue 6): a client that asks for it gets an answer that is none, and its connection works on."""
+class SwitchTests(TunnelCase):
+    """Inside a tunnel, through real TLS (WebSockets that come about are in test_websocket_*)."""
 
     UPGRADE = (
         b"Connection: Upgrade",
@@ -157,13 +157,8 @@ class WebSocketTests(TunnelCase):
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     )
 
-    def answer(self, asked: Asked) -> bytes:
-        if b"\r\nupgrade: websocket\r\n" in asked.head.lower():
-            return b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-        return response(b"WebSocket only\n", b"Upgrade: websocket", status=b"426 Upgrade Required")
-
-    def test_an_upgrade_is_answered_by_something_else(self) -> None:
-        script = each_request(self.answer)
+    def test_an_upgrade_that_is_answered_by_something_else_leaves_http(self) -> None:
+        script = each_request(lambda asked: response(b"not here\n", status=b"403 Forbidden"))
         for origin in (SecureOrigin(self, script), Origin(self, script)):
             tunnel = self.tunnel(origin)
             if isinstance(origin, SecureOrigin):
@@ -171,8 +166,8 @@ class WebSocketTests(TunnelCase):
             for _ in range(2):
                 tunnel.ask_for("/feed", *self.UPGRADE)
                 head = tunnel.read_head()
-                self.assertTrue(head.startswith(b"HTTP/1.1 426 "), head)
-                self.assertEqual(tunnel.read_body(head), b"WebSocket only\n")
+                self.assertTrue(head.startswith(b"HTTP/1.1 403 "), head)
+                self.assertEqual(tunnel.read_body(head), b"not here\n")
 
     def test_an_origin_that_switches_though_nobody_asked_is_a_502(self) -> None:
         def script(wire: Wire) -> None:
@@ -180,9 +175,10 @@ class WebSocketTests(TunnelCase):
             wire.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x00")
             wire.read_to_end()
 
-        tunnel = self.tunnel(SecureOrigin(self, script))
-        tunnel.shake(self.proxy.ca)
-        tunnel.ask_for("/feed", *self.UPGRADE)
-        head = tunnel.read_head()
-        self.assertTrue(head.startswith(b"HTTP/1.1 502 "), head)
-        self.assertIn(b"switched protocols", tunnel.read_body(head))
+        for fields, why in (((), b"switched protocols unasked"), (self.UPGRADE, b"no Sec-WebSocket-Accept")):
+            tunnel = self.tunnel(SecureOrigin(self, script))
+            tunnel.shake(self.proxy.ca)
+            tunnel.ask_for("/feed", *fields)
+            head = tunnel.read_head()
+            self.assertTrue(head.startswith(b"HTTP/1.1 502 "), head)
+            self.assertIn(why, tunnel.read_body(head))
