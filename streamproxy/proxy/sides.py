@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamproxy.filters.chain import FilterError, Piece
 from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate, MessageCodingError, TooLarge
@@ -73,37 +73,44 @@ class Plan(NamedTuple):
     alongside_origin: Alongside | None = None
 
 
-class Side(Protocol):
-    """One direction. `closed`: a close frame has gone that way; `over`: nothing that is read goes on any more."""
+class Side:
+    """One direction, which leads to `pump`. By itself it has nothing to say: as what stands where a relay is over.
 
-    from_client: bool
-    pump: Pump
-    closed: bool
-    over: bool
-    # Since when a message that has begun hasn't moved, in seconds; None where there is none.
-    stands_since: float | None
+    `closed`: a close frame has gone that way; `over`: nothing that is read goes on any more. `stands_since`: since when
+    (in seconds) a message that has begun hasn't moved, None where there is none.
+    """
+
+    def __init__(self, from_client: bool, pump: Pump) -> None:
+        self.from_client = from_client
+        self.pump = pump
+        self.closed = self.over = False
+        self.stands_since: float | None = None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
         """What is to be written for what was read."""
+        return iter(())
 
     def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
         """What is to be written for a message of a script's own."""
+        return iter(())
 
     def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
         """Write a message of a rule's own; `valve` is of who caused it, and is shut as long as that waits."""
 
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
         """A close frame of the proxy's own, where one can stand."""
+        return iter(())
 
 
-class StreamSide:
+NO_SIDE: Final = Side(False, Pump(None, 1, float))
+NO_SIDE.closed = NO_SIDE.over = True
+
+
+class StreamSide(Side):
     """Frames go on as they come; beside that they are read, for the record and for hooks that look on."""
 
     def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
-        self.from_client = from_client
-        self.pump = pump
-        self.closed = self.over = False
-        self.stands_since: float | None = None
+        super().__init__(from_client, pump)
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
@@ -219,12 +226,6 @@ class StreamSide:
             self._inflate = None
             self._is_lost = True
 
-    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
-        raise ValueError("nothing can be injected into a WebSocket that streams")
-
-    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
-        raise ValueError("nothing can be answered in a WebSocket that streams")
-
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
         if not self.closed and not self._is_unread and self._frames.between:
             self.closed = True
@@ -232,33 +233,20 @@ class StreamSide:
         # Within a frame it would be taken for a part of that: the end of the connection has to tell.
 
 
-class MessageSide:
+class MessageSide(Side):
     """Messages are put together, shown to rules and hooks, and made into frames again."""
 
     def __init__(self, relay: WebSocketRelay, plan: Plan, from_client: bool, pump: Pump) -> None:
-        self.from_client = from_client
-        self.pump = pump
-        self.closed = self.over = False
-        self.stands_since: float | None = None
+        super().__init__(from_client, pump)
         self._relay = relay
         self._data = plan.data
         self._counted = plan.data.from_client if from_client else plan.data.from_origin
         self._most = plan.most
-        with_client, with_origin = plan.with_client, plan.with_origin
-        inflate: Inflate | None = None
-        deflate: Deflate | None = None
-        if with_client is not None:
-            inflate, deflate = Inflate(with_client.client), Deflate(with_client.server)
-        if with_origin is not None:
-            if from_client:
-                deflate = Deflate(with_origin.client)
-            else:
-                inflate = Inflate(with_origin.server)
-        # A side without an agreement has nothing compressed on it.
-        if (with_client if from_client else with_origin) is None:
-            inflate = None
-        if (with_origin if from_client else with_client) is None:
-            deflate = None
+        comes, goes = plan.with_client, plan.with_origin
+        if not from_client:
+            comes, goes = goes, comes
+        inflate = None if comes is None else Inflate(comes.client if from_client else comes.server)
+        deflate = None if goes is None else Deflate(goes.client if from_client else goes.server)
         self._reader = MessageReader(from_client, plan.most, inflate)
         self._writer = MessageWriter(partial(os.urandom, MASK_SIZE) if from_client else None, deflate)
         rules = [rule for rule in plan.rules if rule.from_client is None or rule.from_client is from_client]
@@ -397,31 +385,6 @@ class MessageSide:
         if not self.closed:
             self.closed = True
             yield self._writer.control(CLOSE, close_payload(code, reason))
-
-
-class NoSide:
-    """Stands where a side was, when its relay is over."""
-
-    def __init__(self) -> None:
-        self.from_client = False
-        self.closed = self.over = True
-        self.stands_since: float | None = None
-        self.pump = Pump(None, 1, float)
-
-    def pieces(self, data: bytes) -> Iterator[Piece]:
-        return iter(())
-
-    def injected(self, message: WebSocketMessage) -> Iterator[Piece]:
-        return iter(())
-
-    def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
-        pass
-
-    def closing(self, code: int, reason: str) -> Iterator[Piece]:
-        return iter(())
-
-
-NO_SIDE: Final = NoSide()
 
 
 def _count_control(counted: Counted, opcode: int) -> None:
