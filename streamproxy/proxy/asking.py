@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from streamproxy.filters.chain import FilterError, Pause
-from streamproxy.flow import ANSWERED, FAILED, FORWARDED
+from streamproxy.flow import ANSWERED, FAILED, FORWARDED, SWITCHED
 from streamproxy.proxy.exchange import Exchange
 from streamproxy.proxy.socket_hooks import SocketHooks
 from streamproxy.scripts import http
@@ -162,7 +162,7 @@ class AskingExchange(Exchange):
         if seen is None:
             return
         seen.live = False
-        if flow.outcome in (FORWARDED, ANSWERED) or not self._hooks["error"]:
+        if flow.outcome in (FORWARDED, ANSWERED, SWITCHED) or not self._hooks["error"]:
             return
         if seen.error is None:
             seen.error = http.Error(flow.error or flow.outcome, self._seconds())

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamproxy.filters.websocket import WebSocketData
-from streamproxy.flow import ANSWERED, FAILED, MALFORMED, ORIGIN_GONE, REFUSED
+from streamproxy.flow import ANSWERED, FAILED, MALFORMED, ORIGIN_GONE, REFUSED, SWITCHED
 from streamproxy.proxy import answers, heads
 from streamproxy.proxy.ends import Ends
 from streamproxy.proxy.faults import Request, Response
@@ -395,7 +395,13 @@ class Exchange(Ends):
         self._over = self._deaf = True
         connection, flow, layer = self._connection, self.flow, self._layer
         end = link.hand_over()
-        plan = None if upgrade.handshake is None else self._plan(upgrade, verdict.work, said.work)
+        plan = None
+        if upgrade.handshake is not None:
+            plan = self._plan(upgrade, verdict.work, said.work)
+        else:
+            # Nobody looks into a tunnel.
+            flow.outcome = SWITCHED
+            self._ended()
         client = self._paced(connection.sink, said.work.pace)
         origin = self._paced(end.sink, verdict.work.pace)
         self._drop_link()

@@ -1,8 +1,8 @@
 """Does to a whole WebSocket message what rules say: replace, drop, answer; in the order of the rules.
 
-A regex has its time for a message, and all of them together get a quarter of all time back, so that a row of messages
-can't take the proxy to itself. A large message is worked on in parts, between which others have their turns.
-Who is answered, and how messages go on, isn't known here.
+A regex has its time for each 64 KiB of messages, and all of them together a quarter of all time beside that, so that
+a row of messages can't take the proxy to itself. A large message is worked on in parts, between which others have their
+turns. Who is answered, and how messages go on, isn't known here.
 """
 
 from __future__ import annotations

@@ -407,6 +407,18 @@ class BrokenTests:
             self.assertEqual([each.payload for each in heard[:-1]], [bytes([number]) * 60000 for number in range(4)])
             self.assertEqual(heard[-1], close(1002, "a frame with the reserved opcode 3"))
 
+    def test_a_message_that_stands_still_ends_it_whatever_pings_come(self):
+        for first in BOTH:
+            self.open("timeouts: {idle: 100}")
+            self.say(first, said_by(first, TEXT, b"begun", final=False))
+            for _ in range(9):
+                self.wait(10, 10)
+                self.say(first, said_by(first, PING))
+            self.assertEqual(self.stage.journal.flows, [])
+            self.wait(20, 10)
+            who = "client" if first else "origin"
+            self.assertEqual((self.flow.outcome, self.flow.error), ("timed-out", f"the {who}'s message stood still"))
+
     def test_compressed_garbage_is_a_break_too(self):
         for first in BOTH:
             self.open(offers=(deflating(),), agrees=(deflating(),))

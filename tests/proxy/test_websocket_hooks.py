@@ -803,3 +803,28 @@ class FreedTests(SocketTestCase):
             self.check_freed(mode)
             gc.collect()
             self.before[HTTPFlow] = living()[HTTPFlow]
+
+
+class OtherProtocolTests(HookTestCase):
+    """Another protocol is a tunnel, of which hooks see no more than its beginning."""
+
+    def test_it_is_over_for_scripts_when_it_begins(self):
+        asked_hooks: list[str] = []
+        flows: list[HTTPFlow] = []
+
+        def response(flow):
+            asked_hooks.append("response")
+            flows.append(flow)
+
+        def error(flow):
+            asked_hooks.append("error")
+
+        self.begin_with(response=response, error=error)
+        fields = b"Host: a.example\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n"
+        self.client.say(b"GET http://a.example/ HTTP/1.1\r\n" + fields)
+        self.settle()
+        self.origin.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\nhello")
+        self.assertTrue(self.heard().endswith(b"hello"))
+        self.assertEqual((asked_hooks, flows[0].live, flows[0].killable), (["response"], False, False))
+        self.end_both()
+        self.assertEqual((self.flow.outcome, asked_hooks), ("switched", ["response"]))
