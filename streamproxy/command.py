@@ -23,6 +23,7 @@ from typing import NoReturn
 from cryptography import x509
 
 from streamproxy import __version__
+from streamproxy.rules.endpoint import listening
 from streamproxy.settings import ConfigurationError, Settings, load
 from streamproxy.tls.authority import (
     BUNDLE_FILE,
@@ -231,17 +232,14 @@ def proxy_url(listen: Sequence[str]) -> str | None:
 
     One that listens everywhere is reached at the loopback address.
     """
-    for endpoint in listen:
-        kind, *rest = (re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", endpoint))
-        given = dict(part.split("=", 1) for part in rest if "=" in part)
-        plain = [part for part in rest if "=" not in part]
-        port = given.get("port", plain[0] if plain else "")
-        interface = given.get("interface", plain[1] if len(plain) > 1 else "")
-        if kind not in ("tcp", "tcp6") or not port.isdecimal() or int(port) == 0:
+    for description in listen:
+        where = listening(description)
+        if where is None or where.port == 0:
             continue
+        interface = where.interface
         if interface in ("", "0.0.0.0", "::"):
-            interface = "::1" if kind == "tcp6" or interface == "::" else "127.0.0.1"
-        return f"http://[{interface}]:{int(port)}" if ":" in interface else f"http://{interface}:{int(port)}"
+            interface = "::1" if where.is_ipv6 else "127.0.0.1"
+        return f"http://[{interface}]:{where.port}" if ":" in interface else f"http://{interface}:{where.port}"
     return None
 
 

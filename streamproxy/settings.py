@@ -13,6 +13,7 @@ from typing import Any
 from streamproxy.filters.coding import CODINGS
 from streamproxy.filters.patterns import check_template, compile_regex
 from streamproxy.rules import schema
+from streamproxy.rules.access import Access
 from streamproxy.rules.explain import dotted, known_keys, read_configuration, shown, unknown_key
 from streamproxy.rules.interception import Interception
 from streamproxy.rules.ruleset import RuleSet
@@ -41,7 +42,8 @@ class Limits:
 
     `capture` is what is recorded of a body, `captures` and `capture_files` of all, in memory and in files.
     `decoded_body` and `decoded_ratio` bound what a body's content codings may make of it, `event` one event or record,
-    `websocket_message` one message that is put together.
+    `websocket_message` one message that is put together. `memory` is for all that is held at a time. A request's body
+    that nothing answers yet has to come at `upload_rate` bytes a second.
     """
 
     head: int = 64 << 10
@@ -57,6 +59,8 @@ class Limits:
     decoded_body: int = 16 << 30
     decoded_ratio: int = 250
     event: int = 1 << 20
+    memory: int = 256 << 20
+    upload_rate: int = 16
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Timeouts:
     """Times in seconds.
 
     `regex` is for one search of one regex, `script` for one call of a user's function; `script_budget` is what such a
-    call may take without a word about it.
+    call may take without a word about it. `drain` is for what is under way when the proxy is to stop.
     """
 
     connect: float = 10.0
@@ -76,6 +80,26 @@ class Timeouts:
     regex: float = 0.25
     script: float = 2.0
     script_budget: float = 0.05
+    drain: float = 30.0
+
+
+@dataclass(frozen=True)
+class Admin:
+    """The listener for operators: where it is, the secret that it asks for (None: nobody but who is on this machine
+    may use it), and names that it is called by beside addresses and localhost."""
+
+    endpoint: str = schema.ADMIN_ENDPOINT
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """How the log is written: `form` is mixed (text, and a JSON line for each exchange), text or json. `path` is
+    absolute, - for standard output, None for what twistd says."""
+
+    form: str = "mixed"
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,10 +147,13 @@ class Settings:
     """Everything that the proxy is told; by itself, what holds without a configuration.
 
     `state_dir` is as it was written; None where the place is left to the proxy. `functions` are those that rules name,
-    by what they are called there, each with its full name.
+    by what they are called there, each with its full name. `admin` is None where there is no such listener.
     """
 
     listen: tuple[str, ...] = (schema.ENDPOINT,)
+    admin: Admin | None = field(default_factory=Admin)
+    access: Access = field(default_factory=Access)
+    log: LogSettings = field(default_factory=LogSettings)
     write_size: int = 4096
     stream_large_bodies: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -267,6 +294,9 @@ def _settings(configuration: schema.Configuration, scripts: Scripts, functions: 
     limits, timeouts = configuration.limits, configuration.timeouts
     return Settings(
         listen=tuple(listener.endpoint for listener in configuration.listen),
+        admin=_admin(configuration.admin),
+        access=configuration.access.as_data(),
+        log=LogSettings(configuration.log.format, configuration.log.file),
         write_size=configuration.write_size,
         stream_large_bodies=configuration.stream_large_bodies,
         limits=Limits(
@@ -283,6 +313,8 @@ def _settings(configuration: schema.Configuration, scripts: Scripts, functions: 
             decoded_body=limits.decoded_body,
             decoded_ratio=limits.decoded_ratio,
             event=limits.event,
+            memory=limits.memory,
+            upload_rate=limits.upload_rate,
         ),
         timeouts=Timeouts(
             connect=timeouts.connect,
@@ -294,6 +326,7 @@ def _settings(configuration: schema.Configuration, scripts: Scripts, functions: 
             regex=timeouts.regex,
             script=timeouts.script,
             script_budget=timeouts.script_budget,
+            drain=timeouts.drain,
         ),
         rules=RuleSet(configuration.rules, _streaming(configuration, scripts), READABLE),
         tls=_tls(configuration.tls),
@@ -301,6 +334,10 @@ def _settings(configuration: schema.Configuration, scripts: Scripts, functions: 
         scripts=scripts,
         functions=functions,
     )
+
+
+def _admin(admin: schema.Admin | None) -> Admin | None:
+    return None if admin is None else Admin(admin.endpoint, admin.token_file, admin.hosts)
 
 
 def _tls(tls: schema.Tls) -> TlsSettings:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "settings": {"wire", "rules", "filters", "scripts"},
     "journal": {"flow", "filters"},
     "proxy": {"wire", "rules", "filters", "scripts", "stream", "tls", "flow", "settings", "journal"},
-    "command": {"settings", "tls"},
+    "command": {"rules", "settings", "tls"},
     "service": {"wire", "rules", "filters", "scripts", "stream", "tls", "flow", "settings", "journal", "proxy"},
 }
 # What of Twisted and zope each may import; a name stands for all that is below it.

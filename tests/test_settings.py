@@ -155,7 +155,10 @@ class OverrideTests(ConfiguredCase):
             ("rules.0.match.host=*.x", "quote a value that begins with * ("),
             ("rules.0.match.host=[", "did not find expected node content"),
             ("rules=[{block: 1}]", "rules[0].block: expected a status from 400 to 599, or true, got 1"),
-            ("timeouts.drain=1", "'drain' is known, but isn't built yet; leave it out"),
+            (
+                "listen=[{endpoint: 'tcp:1', mode: socks5}]",
+                "listen[0].mode: 'mode' is known, but isn't built yet; leave it out",
+            ),
             ("write_size=\n", None),
             ("hold=\x1b[31m", "control character U+001B isn't allowed here"),
             ("rules.0.redirect_to=http://x/", "a rule can't both block and redirect_to"),

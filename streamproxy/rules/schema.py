@@ -11,7 +11,10 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from streamproxy.rules import tls_values, values, verdict
+from streamproxy.rules import access_values, tls_values, values, verdict
+from streamproxy.rules.access import Access as AccessPolicy
+from streamproxy.rules.access import Clients, Origins
+from streamproxy.rules.endpoint import Endpoint
 from streamproxy.rules.interception import Destinations
 from streamproxy.rules.match import HostPatterns, Patterns, type_pattern
 from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED
@@ -54,7 +57,7 @@ def _as_listener(value: Any) -> Any:
 
 
 class Listener(Section):
-    endpoint: values.Endpoint
+    endpoint: Endpoint
     mode: Annotated[str, PlainValidator(one_of(*MODES)), Unbuilt("forward")] = "forward"
     to: Annotated[Line | None, Unbuilt()] = None
 
@@ -96,7 +99,8 @@ class Limits(Section):
     decoded_body: Size = 16 << 30
     decoded_ratio: Annotated[int, PlainValidator(count(1, 1_000_000))] = 250
     event: Annotated[int, PlainValidator(size(1))] = 1 << 20
-    memory: Annotated[Size, Unbuilt(256 << 20)] = 256 << 20
+    memory: Annotated[int, PlainValidator(size(1 << 20))] = 256 << 20
+    upload_rate: Size = 16
     connections: Annotated[int, PlainValidator(count(1, 10_000_000))] = 10_000
 
 
@@ -110,12 +114,43 @@ class Timeouts(Section):
     regex: Seconds = 0.25
     script: Seconds = 2.0
     script_budget: Seconds = 0.05
-    drain: Annotated[Seconds, Unbuilt(30.0)] = 30.0
+    drain: Seconds = 30.0
+
+
+class AccessOrigins(Section):
+    allow: tls_values.DestinationList = Origins().allow
+    deny: tls_values.DestinationList = Origins().deny
 
 
 class Access(Section):
-    allow: Annotated[Lines, Unbuilt(())] = ()
-    htpasswd: Annotated[Line | None, Unbuilt()] = None
+    allow: access_values.ClientList = Clients()
+    htpasswd: access_values.HtpasswdFile | None = None
+    origins: AccessOrigins = AccessOrigins()
+
+    def as_data(self) -> AccessPolicy:
+        """What it comes to."""
+        return AccessPolicy(self.allow, self.htpasswd, Origins(self.origins.allow, self.origins.deny))
+
+
+class Admin(Section):
+    """The listener for operators. `token_file` None: only who is on this machine may use it."""
+
+    endpoint: Endpoint = ADMIN_ENDPOINT
+    token_file: access_values.TokenFile | None = None
+    hosts: Lines = ()
+
+
+def _as_admin(value: Any) -> Any:
+    if value is False:
+        return None
+    return value if isinstance(value, dict) else {"endpoint": value}
+
+
+class Log(Section):
+    """`format`: text, JSON lines, or text with a JSON line for each exchange; `file` None: where twistd says."""
+
+    format: Annotated[str, PlainValidator(one_of("mixed", "text", "json"))] = "mixed"
+    file: access_values.AbsolutePath | None = None
 
 
 def left_out(section: type[SectionT]) -> SectionT:
@@ -253,7 +288,8 @@ class Configuration(Section):
     listen: Annotated[
         tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], BeforeValidator(values.at_least_one)
     ] = (Listener(endpoint=ENDPOINT),)
-    admin: Annotated[values.Endpoint | None, Unbuilt(ADMIN_ENDPOINT)] = ADMIN_ENDPOINT
+    admin: Annotated[Admin | None, BeforeValidator(_as_admin)] = Admin()
+    log: Log = Log()
     state_dir: Line | None = None
     stream_large_bodies: Size | None = None
     stream_websockets: Boolean = False

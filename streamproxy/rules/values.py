@@ -25,14 +25,10 @@ from streamproxy.wire.target import DEFAULT_PORTS, WEBSOCKET_SCHEMES
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([bkmgt]?)", re.ASCII | re.IGNORECASE)
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HOST_VALUE = re.compile(rb"[A-Za-z0-9._~-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _REDIRECT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 _REDIRECT_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
-_ENDPOINT = re.compile(r"([a-z][a-z0-9_]*):(?=.)", re.ASCII)
-_PORT_ENDPOINTS = frozenset(("tcp", "tcp6"))
-_ENDPOINT_KEYWORDS = frozenset(("port", "interface", "backlog"))
-_ENDPOINTS = _PORT_ENDPOINTS | {"unix", "systemd", "haproxy"}
 
 T = TypeVar("T")
 
@@ -102,7 +98,7 @@ def text(value: Any) -> str:
 def line(value: Any) -> str:
     """Text of one line that has something in it."""
     read = text(value)
-    if not read.strip() or _CONTROL.search(read):
+    if not read.strip() or CONTROL.search(read):
         raise expected("text of one line")
     return read
 
@@ -312,28 +308,6 @@ def served_path(value: Any) -> Path:
     return path
 
 
-def endpoint(value: Any) -> str:
-    """A Twisted endpoint string, as far as its form goes; what it describes is found out on listening."""
-    what = "an endpoint such as tcp:8080:interface=127.0.0.1"
-    if not isinstance(value, str) or _CONTROL.search(value):
-        raise expected(what)
-    kind = _ENDPOINT.match(value)
-    if not kind or kind[1] not in _ENDPOINTS:
-        raise expected(what)
-    if kind[1] in _PORT_ENDPOINTS:
-        arguments = re.split(r"(?<!\\):", value)[1:]
-        ports = [part.removeprefix("port=") for part in arguments if "=" not in part or part[:5] == "port="]
-        if not ports or not re.fullmatch(r"[0-9]{1,5}", ports[0], re.ASCII) or int(ports[0]) > 65535:
-            raise expected(f"{what}, with a port from 0 to 65535")
-        # Keywords stand behind the others; what stands behind a keyword is the rest of a value with a colon in it.
-        keywords = [part.partition("=")[0] for part in arguments if "=" in part]
-        if not set(keywords) <= _ENDPOINT_KEYWORDS:
-            raise expected(f"{what}, with no keywords but port, interface and backlog")
-        if any("=" not in part for part in arguments[len(arguments) - len(keywords) :]):
-            raise expected(f"{what}; a colon within a value is written \\:")
-    return value
-
-
 class Redirect(NamedTuple):
     """Where a rule sends requests: an origin, a path (a prefix, if it ends with a slash) and a query."""
 
@@ -346,7 +320,7 @@ def redirect(value: Any) -> Redirect:
     """An absolute URL, http or https; ws and wss mean these."""
     what = "an absolute URL such as http://new.example/"
     parts = _REDIRECT.fullmatch(value) if isinstance(value, str) else None
-    if not parts or parts[5] or _CONTROL.search(value) or " " in value or "\\" in value:
+    if not parts or parts[5] or CONTROL.search(value) or " " in value or "\\" in value:
         raise expected(what)
     scheme, netloc, path, query, _ = parts.groups()
     scheme = scheme.lower()
@@ -376,7 +350,7 @@ def each_pattern(value: Any, read: Callable[[str], T], flags: re.RegexFlag) -> l
                 read_all.append(match.regex(source["regex"], flags))
             else:
                 written = _as_text(source)
-                if not written or _CONTROL.search(written):
+                if not written or CONTROL.search(written):
                     raise expected("a pattern", *below)
                 text(written)
                 read_all.append(read(written))
@@ -424,7 +398,6 @@ BlockStatus = Annotated[int | None, PlainValidator(block_status)]
 AnswerStatus = Annotated[int, PlainValidator(answer_status)]
 ServedPath = Annotated[Path | None, PlainValidator(served_path)]
 RedirectTo = Annotated[Redirect | None, PlainValidator(redirect)]
-Endpoint = Annotated[str, PlainValidator(endpoint)]
 HeaderValue = Annotated[bytes, PlainValidator(header_value)]
 HeaderName = Annotated[str, PlainValidator(header_name)]
 SettableName = Annotated[str, PlainValidator(settable_name)]

@@ -167,11 +167,17 @@ class SetTests(CommandLineCase):
     def test_what_is_wrong_with_each_is_told(self) -> None:
         self.config.write_text("")
         self.assert_errors(
-            self.check("limits.hed=32k", "hold=sometimes", "hold", "timeouts.drain=5", "timeouts.idle.x=1"),
+            self.check(
+                "limits.hed=32k",
+                "hold=sometimes",
+                "hold",
+                "listen=[{endpoint: tcp:1, mode: socks5}]",
+                "timeouts.idle.x=1",
+            ),
             "--set limits.hed=32k: limits: unknown key 'hed'; did you mean 'head'?",
             "--set hold=sometimes: expected needed or always, got 'sometimes'",
             "--set hold: expected KEY=VALUE",
-            "--set timeouts.drain=5: 'drain' is known, but isn't built yet; leave it out",
+            "--set listen=[{endpoint: tcp:1, mode: socks5}]: listen[0].mode: 'mode' is known, but isn't built yet; leave it out",
             "--set timeouts.idle.x=1: timeouts.idle: expected a number of seconds above 0, got a mapping",
         )
 
