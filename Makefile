@@ -11,6 +11,10 @@ TESTS ?= tests
 CASE ?=
 ROUNDS ?=
 QUICK ?=
+# The soak: how many minutes at the most, how many exchanges are enough, and how many clients at a time.
+MINUTES ?=
+EXCHANGES ?=
+CONNECTIONS ?=
 # The Autobahn|Testsuite's patterns of cases (`make autobahn CASES='1.*,12.3.*'`); all but most of 12 and 13, if not set.
 # PYTHON2: a Python 2.7 for it, if not one from the PATH or pyenv.
 CASES ?=
@@ -22,7 +26,7 @@ OUTSIDE := build/outside
 COMPILED_READY := $(COMPILED)/.installed
 COMPILED_PYTHON := cd $(OUTSIDE) && ../compiled/bin/python
 
-.PHONY: help run test test-compiled autobahn check install bench micro profile clean
+.PHONY: help run test test-compiled autobahn check man install bench soak micro profile clean
 
 help:
 	@echo "make run      start the proxy on $(CONFIG), in the foreground (CONTROL-C ends it)"
@@ -31,8 +35,10 @@ help:
 	@echo "make autobahn the Autobahn|Testsuite with the proxy in the middle (needs a Python 2.7; CASES=1.*,2.* for a part)"
 	@echo "make check    ruff and mypy"
 	@echo "make bench    measured beside mitmdump, squid and haproxy: bench/README.md (CASE=name for one)"
+	@echo "make soak     a day of exchanges through one daemon in an hour: does anything grow? (MINUTES=5 for a short one)"
 	@echo "make micro    the pieces of the hot path, each by itself"
 	@echo "make profile  where the time of a case goes (CASE=name)"
+	@echo "make man      write the manual page of the configuration anew"
 	@echo "make clean    take away what the other targets made"
 
 run: $(READY)
@@ -56,11 +62,20 @@ check: $(READY)
 bench: $(COMPILED_READY)
 	$(COMPILED_PYTHON) -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick) $(CASE)
 
+# What it does and what is told: bench/README.md.
+soak: $(COMPILED_READY)
+	$(COMPILED_PYTHON) -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(EXCHANGES),--exchanges $(EXCHANGES)) \
+		$(if $(CONNECTIONS),--connections $(CONNECTIONS))
+
 micro: $(COMPILED_READY)
 	$(COMPILED_PYTHON) -m bench.micro
 
 profile: $(COMPILED_READY)
 	$(COMPILED_PYTHON) -m bench.profile $(CASE)
+
+# The page of the configuration's keys, from the models.
+man: $(READY)
+	$(BIN)/python docs/man/keys.py > docs/man/streamproxy.yaml.5
 
 install: $(READY)
 

@@ -10,14 +10,15 @@ import sys
 from setuptools import setup
 
 COMPILED = """
-    flow journal
+    counts flow journal memory inspect/tally
     wire/chunked wire/fields wire/framing wire/headers wire/http1 wire/message wire/target wire/upgrade
     wire/websocket
     filters/chain filters/coding filters/decoders filters/encoders filters/events filters/fault filters/finders
     filters/inflate filters/lines filters/literal_finder filters/message_deflate filters/messages filters/records
     filters/regex_finder filters/replace filters/tap filters/websocket
     rules/ruleset rules/verdict rules/wanted rules/way
-    stream/body stream/deadline stream/pace stream/pump stream/read_size stream/sink stream/spool stream/valve
+    stream/batches stream/body stream/deadline stream/pace stream/pump stream/read_size stream/sink stream/spool
+    stream/valve
     proxy/asking proxy/ends proxy/exchange proxy/faults proxy/heads proxy/http1 proxy/link proxy/reply proxy/route
     proxy/scripted proxy/sides proxy/stalls proxy/target proxy/tunnel proxy/websocket
 """

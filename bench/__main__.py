@@ -25,6 +25,7 @@ from bench import (
 from bench.case_dribble import dribble
 from bench.case_hash import hashes
 from bench.case_idle import idle
+from bench.case_slow import slow_clients
 from bench.case_stall import stall_down, stall_up
 from bench.case_streams import neighbours, streams
 from bench.connection import WrongAnswer
@@ -55,6 +56,7 @@ ALONE: dict[str, Case] = {
     "dribble": dribble,
     "streams": streams,
     "neighbours": neighbours,
+    "slow-clients": slow_clients,
     **case_secure.ALONE,
     **case_filters.ALONE,
     **case_events.CODED,

@@ -32,6 +32,8 @@ MITMDUMP_QUEUE = 100
 FEWER_FILES = 5
 # What ours may have for each, in KiB.
 GOAL = 8
+# And what it may have in all, in MiB.
+WHOLE_GOAL = 300
 
 
 class Client:
@@ -178,6 +180,8 @@ def one(report: Report, proxy: Part, url: str, words: str, request: bytes, numbe
                 waits.append(wait(Connection(sock), url))
             except OSError as error:
                 raise WrongAnswer(f"an idle connection was lost: {error}") from None
+        if ours:
+            report.figure(f"{words}: resident memory, all of it", after / MIB, "MiB", below=WHOLE_GOAL)
         report.figure(f"{words}: the longest that one of 200 waits for a response", max(waits), "ms")
     finally:
         for sock in opened:

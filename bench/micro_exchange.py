@@ -19,8 +19,9 @@ from bench.micro_bodies import PIECE, READ, TEXT, Drain
 from bench.micro_heads import BODY, BROWSER_REQUEST, RESPONSE, SMALL_REQUEST, VIA
 from bench.micro_rules import rule_set, rules_data
 from streamproxy.journal import Journal
-from streamproxy.proxy.downstream import DownstreamFactory, Proxy
+from streamproxy.proxy.downstream import DownstreamFactory
 from streamproxy.proxy.pool import Pool
+from streamproxy.proxy.proxy import Proxy
 from streamproxy.settings import Settings
 
 LARGE = 1 << 20

@@ -20,7 +20,8 @@ from bench.websocket_frames import TEXT as TEXT_FRAME
 from streamproxy.filters.message_deflate import Deflate, Inflate, Terms
 from streamproxy.filters.messages import Message, MessageReader, MessageWriter
 from streamproxy.journal import Journal
-from streamproxy.proxy.downstream import DownstreamFactory, Proxy
+from streamproxy.proxy.downstream import DownstreamFactory
+from streamproxy.proxy.proxy import Proxy
 from streamproxy.settings import load
 from streamproxy.wire.websocket import FrameReader
 

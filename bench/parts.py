@@ -151,6 +151,9 @@ class Part:
 
         until(taken, f"{self.name} listens")
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def check_running(self) -> None:
         if self._process.poll() is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
@@ -317,7 +320,7 @@ class Parts:
         if not twistd.exists():
             raise CannotMeasure(f"{twistd} isn't there (make install)")
         state = config.parent / "state"
-        wanted = (f"state_dir={state}", f"tls.trusted_ca=[{self.certificates.authority}]", *overrides)
+        wanted = ("admin=false", f"state_dir={state}", f"tls.trusted_ca=[{self.certificates.authority}]", *overrides)
         sets = [word for override in wanted for word in ("--set", override)]
         command: list[str | Path] = [sys.executable, twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
         part = self.start("streamproxy", *command, cores=[PROXY_CORE])

@@ -65,7 +65,8 @@ class Flow:
     Times are in seconds: `started` since the epoch, `first_byte` (of the response, to the client) and `duration`
     since `started`, None as long as there is none. The four counters are bytes of wire on either side, heads
     and framing included. `status` is the final response's as the client saw it, None where it saw none. `error`
-    says in words what went wrong. `websocket` is what was recorded of a WebSocket, where the exchange became one.
+    says in words what went wrong. `user` is who has proved to be the client, where that is asked. `websocket` is what
+    was recorded of a WebSocket, where the exchange became one.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Flow:
         "started",
         "status",
         "url",
+        "user",
         "websocket",
     )
 
@@ -95,6 +97,7 @@ class Flow:
         self.client = client
         self.method = method
         self.url = url
+        self.user: str | None = None
         self.status: int | None = None
         self.rules: list[str] = []
         self.request = BodyRecord()

@@ -1,27 +1,21 @@
-"""One structured line for each exchange, on the log; and the log itself.
+"""One line for each exchange, for programs or for people; and the journal that gathers them.
 
-A line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of a URL's
-parameters, the values of those that are named like a secret are left out, and so is a user's name and password. Of a
-WebSocket it has counts, and no payload. What a client may write as long as it likes is cut.
+For programs a line is a JSON object. It has no header field's value in it at all, so no Authorization or Cookie; and of
+a URL's parameters, the values of those that are named like a secret are left out, and so is a user's name and password.
+Of a WebSocket it has counts, and no payload. What a client may write as long as it likes is cut. For people it has the
+same in short, and nothing that a terminal would obey. Where lines are written to is told in `logs`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import re
-import signal
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import ILogObserver, LogEvent, Logger, textFileLogObserver
-from twisted.python.logfile import LogFile
-from zope.interface import implementer
 
 from streamproxy.filters.tap import Recorded
 from streamproxy.filters.websocket import Counted, WebSocketData
@@ -57,9 +51,6 @@ LONGEST_METHOD = 64
 LONGEST_URL = 2048
 # What a close frame has room for, in bytes of UTF-8 (RFC 6455 section 5.5).
 LONGEST_REASON = 123
-ROTATE_LENGTH = 100_000_000
-MOST_ROTATED_FILES = 100
-log = Logger()
 _text = json.encoder.encode_basestring_ascii
 
 
@@ -125,7 +116,8 @@ def log_line(flow: Flow) -> str:
     # Put together by hand, for it is done for every exchange: json.dumps of a dict takes three times as long.
     rules = ", ".join([_text(name) for name in flow.rules])
     text = (
-        f'{{"time": "{_timestamp(flow.started)}", "id": "{flow.id}", "client": "{flow.client}", '
+        f'{{"time": "{timestamp(flow.started)}", "id": "{flow.id}", "client": "{flow.client}", '
+        f"{'' if flow.user is None else _user(flow.user)}"
         f'"method": {_text(_cut(flow.method, LONGEST_METHOD))}, "url": {_text(without_secrets(flow.url))}, '
         f'"status": {"null" if flow.status is None else flow.status}, "outcome": "{flow.outcome}", '
         f'"rules": [{rules}], "request": {_body(flow.request)}, "response": {_body(flow.response)}, '
@@ -135,6 +127,10 @@ def log_line(flow: Flow) -> str:
         f'"first_byte_ms": {_milliseconds(flow.first_byte)}, "duration_ms": {_milliseconds(flow.duration)}'
     )
     return f'{text}, "error": {_text(flow.error)}}}' if flow.error else text + "}"
+
+
+def _user(name: str) -> str:
+    return f'"user": {_text(name)}, '
 
 
 def _body(record: BodyRecord) -> str:
@@ -181,6 +177,52 @@ def _recorded(body: Recorded) -> str:
     )
 
 
+def text_line(flow: Flow) -> str:
+    """The line of a finished exchange for people, without a line end. Whoever is on the wire can't forge one by it."""
+    request, response = flow.request, flow.response
+    line = (
+        f"{timestamp(flow.started)} {flow.client} {_word(_cut(flow.method, LONGEST_METHOD))} "
+        f"{_word(without_secrets(flow.url))} {'-' if flow.status is None else flow.status} {flow.outcome} "
+        f"{'-' if flow.duration is None else _milliseconds(flow.duration)}ms "
+        f"request={_went(request)} response={_went(response)}"
+    )
+    if flow.user is not None:
+        line += f" user={_word(flow.user)}"
+    if flow.rules:
+        line += f" rules=[{', '.join(flow.rules)}]"
+    websocket = flow.websocket
+    if websocket is not None:
+        sent, received = websocket.from_client, websocket.from_origin
+        code = "-" if websocket.close_code is None else str(websocket.close_code)
+        line += (
+            f" websocket={'streamed' if websocket.streamed else 'messages'}"
+            f" sent={sent.messages}/{sent.bytes} received={received.messages}/{received.bytes} close={code}"
+        )
+    if flow.error:
+        line += f" error={flow.error}"
+    return printable(line)
+
+
+def _went(body: BodyRecord) -> str:
+    return f"{body.how.replace(' ', '-')}/{body.size}"
+
+
+def _word(text: str) -> str:
+    return text.replace(" ", "\\x20")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """`text` without line ends and other characters that aren't printed, those in `kept` aside: as escapes."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() or char in kept else _escape(char) for char in text])
+
+
+def _escape(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
 # Digits at hand, for formatting numbers with leading zeros takes longer than all else of a line.
 _TWO_DIGITS = [f"{number:02d}" for number in range(100)]
 _THREE_DIGITS = [f"{number:03d}" for number in range(1000)]
@@ -200,7 +242,7 @@ _second = -1
 _second_text = ""
 
 
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
     """`seconds` since the epoch as RFC 3339 in UTC, to the millisecond."""
     global _second, _second_text
     whole = int(seconds)
@@ -220,15 +262,18 @@ class Journal:
     DELAY: ClassVar[float] = 0.1
     MOST: ClassVar[int] = 256
 
-    def __init__(self, write: Callable[[str], None], clock: IReactorTime) -> None:
+    def __init__(
+        self, write: Callable[[str], None], clock: IReactorTime, worded: Callable[[Flow], str] = log_line
+    ) -> None:
         self._write = write
         self._clock = clock
+        self._worded = worded
         self._lines: list[str] = []
         self._call: IDelayedCall | None = None
 
     def record(self, flow: Flow) -> None:
         """Put a finished `flow` on the log."""
-        self._lines.append(log_line(flow))
+        self._lines.append(self._worded(flow))
         if len(self._lines) >= self.MOST:
             self.flush()
         elif self._call is None:
@@ -242,86 +287,3 @@ class Journal:
         lines, self._lines = self._lines, []
         if lines:
             self._write("\n".join(lines) + "\n")
-
-
-@implementer(ILogObserver)
-class LogFileObserver:
-    """twistd's log as text: what Twisted and we say, in Twisted's format, and the journal's lines as they are.
-
-    An observer of our own so that the journal's lines, which are many, go past the formatting of events. `file` is a
-    text stream, or a LogFile, which `rotate` closes and begins anew.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._observe = textFileLogObserver(file)
-        self._rotation_is_due = False
-
-    def __call__(self, event: LogEvent) -> None:
-        self._rotate_if_due()
-        self._observe(event)
-
-    def rotate(self, *_signal: object) -> None:
-        """Rotate the file before the next line. A signal handler: it may come in the middle of a write."""
-        self._rotation_is_due = True
-
-    def _rotate_if_due(self) -> None:
-        if self._rotation_is_due:
-            self._rotation_is_due = False
-            self._file.rotate()
-
-    def write(self, text: str) -> None:
-        """Append `text`. A log that can't be written (its disk is full, its reader gone) stops nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self._rotate_if_due()
-            self._file.write(text)
-            self._file.flush()
-
-
-class TwistdLog:
-    """Opens twistd's log, as twistd itself would, but with an observer of ours.
-
-    twistd takes the maker of its log as a dotted name, not as an object. So this is a module's one instance, told
-    beforehand where to log: `path` as twistd's --logfile says ("" where it doesn't), and whether it stays in the
-    foreground.
-
-    A file is rotated when it has 100,000,000 bytes. The 100 last of the old ones are kept, each renamed at a rotation.
-    """
-
-    def __init__(self) -> None:
-        self.path = ""
-        self.foreground = True
-        self.observer: LogFileObserver | None = None
-
-    def __call__(self) -> LogFileObserver:
-        if self.path == "-" and not self.foreground:
-            raise SystemExit("streamproxy: a daemon can't log to standard output")
-        if self.path == "-" or (self.foreground and not self.path):
-            self.observer = LogFileObserver(sys.stdout)
-        else:
-            # Rotated also by SIGUSR1, unless somebody else takes that.
-            file = LogFile.fromFullPath(self.path or "twistd.log", ROTATE_LENGTH, maxRotatedFiles=MOST_ROTATED_FILES)
-            self.observer = LogFileObserver(file)
-            if not signal.getsignal(signal.SIGUSR1):
-                signal.signal(signal.SIGUSR1, self.observer.rotate)
-        return self.observer
-
-    def write(self, text: str) -> None:
-        """Append whole lines, past the formatting of events; through Twisted's logger where the log isn't ours."""
-        if self.observer is not None:
-            self.observer.write(text)
-        else:
-            for line in text.splitlines():
-                log.info("{line}", line=line)
-
-
-twistd_log = TwistdLog()
-
-
-class ScriptLog(logging.Handler):
-    """Puts what scripts say by Python's own logging on twistd's log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        words = {logging.DEBUG: log.debug, logging.INFO: log.info, logging.WARNING: log.warn}
-        say = words.get(record.levelno, log.error if record.levelno > logging.WARNING else log.info)
-        say("{name}: {text}", name=record.name, text=self.format(record))

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from streamproxy.filters.coding import CODINGS
 from streamproxy.filters.patterns import check_template, compile_regex
 from streamproxy.rules import schema
 from streamproxy.rules.access import Access
-from streamproxy.rules.explain import dotted, known_keys, read_configuration, shown, unknown_key
+from streamproxy.rules.endpoint import beyond_loopback
+from streamproxy.rules.explain import dotted, read_configuration
 from streamproxy.rules.interception import Interception
+from streamproxy.rules.override import override
 from streamproxy.rules.ruleset import RuleSet
 from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED, HostChoices
 from streamproxy.rules.way import Streaming
@@ -185,8 +186,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Settings:
         raise ConfigurationError(_in_order(problems))
     if document.data is None:
         document = document._replace(data={})
-    for index, override in enumerate(overrides):
-        problem = _override(document, override, index) if isinstance(document.data, dict) else None
+    for index, text in enumerate(overrides):
+        problem = override(document, text, index) if isinstance(document.data, dict) else None
         if problem:
             problems.append(problem)
     configuration, found = read_configuration(document)
@@ -194,6 +195,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Settings:
     if problems or configuration is None:
         raise ConfigurationError(_in_order(problems))
     problems += _regex_problems(configuration, document) + _pace_problems(configuration, document)
+    problems += _access_problems(configuration, document)
     scripts, functions, wrong = _load_scripts(configuration, document, os.path.dirname(path))
     problems += wrong
     if problems:
@@ -252,6 +254,21 @@ def _pace_problems(configuration: schema.Configuration, document: Document) -> l
         )
         for path, changes in _each_part(configuration)
         if changes.pace is not None and (changes.pace.delay or 0) >= idle
+    ]
+
+
+def _access_problems(configuration: schema.Configuration, document: Document) -> list[Problem]:
+    """Listeners that others than this machine's users come by, where nothing says who may use them."""
+    found: list[tuple[Path, str, str]] = []
+    if not configuration.access.as_data().is_limited:
+        listen = [each.endpoint for each in configuration.listen]
+        found += [(("listen",), "access.allow or access.htpasswd", each) for each in beyond_loopback(listen)]
+    admin = configuration.admin
+    if admin is not None and admin.token_file is None:
+        found += [(("admin",), "admin.token_file", each) for each in beyond_loopback([admin.endpoint])]
+    return [
+        _problem(document, path, f"{path[0]}: expected {key}, for {each} listens beyond loopback")
+        for path, key, each in found
     ]
 
 
@@ -372,64 +389,3 @@ def _in_order(problems: list[Problem]) -> list[str]:
     places = sorted(problems, key=lambda each: (each.place.line == 0, each.place.line, each.place.column))
     lines = (f"{problem.place}: {problem.text}" for problem in places)
     return list(dict.fromkeys(" ".join(line.splitlines()) for line in lines))
-
-
-def _override(document: Document, override: str, index: int) -> Problem | None:
-    """Put one `KEY=VALUE` of the command line into the data; what is wrong with it, if anything."""
-    key, equals, written = override.partition("=")
-    label = f"--set {override if len(override) <= 120 else override[:117] + '...'}"
-    label = " ".join(repr(label)[1:-1].split()) if not label.isprintable() else label
-    place = Place(label, 0, index)
-    if not equals or not key:
-        return Problem(place, "expected KEY=VALUE")
-    try:
-        value = compose(written, label)
-    except YamlError as error:
-        return Problem(place, error.problems[0].text)
-    return _put(document, key.strip().split("."), value, place)
-
-
-def _put(document: Document, keys: list[str], value: Document, place: Place) -> Problem | None:
-    """Put a value at the end of a way of keys, making the mappings on the way that aren't there."""
-    data: Any = document.data
-    path: Path = ()
-    for position, key in enumerate(keys):
-        last = position == len(keys) - 1
-        if isinstance(data, list):
-            if not key.isdecimal() or not key.isascii() or len(key) > 6 or int(key) > len(data):
-                return Problem(place, f"there is no {dotted(path)}[{key}]; it has {len(data)} entries")
-            step: str | int = int(key)
-            if step == len(data):
-                data.append(None)
-        else:
-            step = key
-            level = tuple(part for part in path if isinstance(part, str))
-            known = known_keys(level)
-            if known is not None and key not in known:
-                where = f"{dotted(path)}: " if path else ""
-                return Problem(place, where + unknown_key((*path, key)))
-        path = (*path, step)
-        if last:
-            _forget(document, path)
-            data[step] = value.data
-            document.key_places[path] = place._replace(path=path)
-            for inner in value.places:
-                document.places[path + inner] = place._replace(path=path)
-            for inner in value.key_places:
-                document.key_places[path + inner] = place._replace(path=path)
-            return None
-        below = data[step] if isinstance(step, int) else data.get(step)
-        if below is None:
-            below = [] if keys[position + 1].isdecimal() else {}
-            data[step] = below
-            document.places[path] = place
-        elif not isinstance(below, dict | list):
-            return Problem(place, f"{dotted(path)} is {shown(below)}, so nothing can be set inside it")
-        data = below
-    return None
-
-
-def _forget(document: Document, path: Path) -> None:
-    for places in (document.places, document.key_places):
-        for inner in [each for each in places if each[: len(path)] == path]:
-            del places[inner]

@@ -24,8 +24,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.flow import Flow
 from streamproxy.journal import Journal
-from streamproxy.proxy.downstream import DownstreamFactory, Proxy
+from streamproxy.proxy.downstream import DownstreamFactory
 from streamproxy.proxy.pool import Pool
+from streamproxy.proxy.proxy import Proxy
 from streamproxy.settings import Settings, load
 from streamproxy.tls.contexts import OriginFacing
 from tests.fakes import TCP, BoundedTransport
@@ -245,4 +246,7 @@ class ConversationTestCase(SynchronousTestCase):
             )
         for made in [transport, *stage.pool.made]:
             self.assertLessEqual(max(made.writes, default=0), settings.write_size, cut)
+            made.reset()
+        stage.settle(transport)
+        self.assertEqual(stage.proxy.memory.held, 0, f"{cut}: held when everybody has gone")
         return stage.journal.flows

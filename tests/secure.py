@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from streamproxy.proxy.downstream import DownstreamFactory, Proxy
+from streamproxy.proxy.downstream import DownstreamFactory
+from streamproxy.proxy.proxy import Proxy
 from streamproxy.settings import Settings
 from streamproxy.tls.authority import Authority
 from streamproxy.tls.contexts import ClientFacing, OriginFacing

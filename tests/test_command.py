@@ -14,12 +14,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy import __version__, command
-from streamproxy.command import java_options, main, proxy_url, system_bundle
+from streamproxy import __version__
+from streamproxy.command import main
+from streamproxy.commands import trust
+from streamproxy.commands.trust import java_options, proxy_url, system_bundle
 from streamproxy.tls.authority import Authority, open_authority
 from streamproxy.tls.minting import make_root, new_key
 
-ROOT = Path(command.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def another_ca() -> bytes:
@@ -259,7 +261,9 @@ class EnvironmentTests(CommandTestCase):
         self.assertNotIn("JAVA_TOOL_OPTIONS", found)
 
     def test_the_first_listener_is_the_proxy(self):
-        self.assertEqual(self.variables("--set", "listen=tcp:9090")["http_proxy"], "http://127.0.0.1:9090")
+        self.assertEqual(
+            self.variables("--set", "listen=tcp:9090:interface=127.0.0.1")["http_proxy"], "http://127.0.0.1:9090"
+        )
 
     def test_the_bundle_trusts_the_system_as_well_and_stays_so_when_it_is_made_again(self):
         first = self.variables()
@@ -271,7 +275,7 @@ class EnvironmentTests(CommandTestCase):
         self.assertEqual([each.certificate for each in found], expected)
 
         # A second time, in a shell that has the variables of the first: the system's bundle is found elsewhere.
-        self.patch(command, "SYSTEM_BUNDLES", (str(self.system),))
+        self.patch(trust, "SYSTEM_BUNDLES", (str(self.system),))
         paths = ssl.get_default_verify_paths()._replace(openssl_cafile="/nowhere")
         self.patch(ssl, "get_default_verify_paths", lambda: paths)
         os.environ.update(first)
@@ -285,7 +289,7 @@ class EnvironmentTests(CommandTestCase):
         self.assertIn(open_authority(self.state).der, client.get_ca_certs(binary_form=True))
 
     def test_where_the_system_has_no_bundle_only_the_ca_is_trusted_and_that_is_said(self):
-        self.patch(command, "system_bundle", lambda environ: None)
+        self.patch(trust, "system_bundle", lambda environ: None)
         status, _, err = self.run_it("env", "--set", f"state_dir={self.state}")
         self.assertEqual(status, 0)
         self.assertRegex(err, r"^streamproxy: warning: no certificates of this system's were found[^\n]*\n$")
@@ -304,7 +308,7 @@ class EnvironmentTests(CommandTestCase):
 class SystemBundleTests(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.patch(command, "SYSTEM_BUNDLES", ("/nowhere", str(self.write("known.pem", another_ca()))))
+        self.patch(trust, "SYSTEM_BUNDLES", ("/nowhere", str(self.write("known.pem", another_ca()))))
         paths = ssl.get_default_verify_paths()._replace(openssl_cafile=str(self.folder / "default.pem"))
         self.patch(ssl, "get_default_verify_paths", lambda: paths)
 
@@ -320,12 +324,12 @@ class SystemBundleTests(CommandTestCase):
         self.assertEqual(self.found(str(self.system)), "system.pem")
 
     def test_what_is_no_bundle_or_one_of_ours_is_passed_over(self):
-        ours = self.write("ours.pem", command.OURS + another_ca())
+        ours = self.write("ours.pem", trust.OURS + another_ca())
         for named in (ours, self.write("empty.pem", b""), self.folder, self.folder / "nowhere.pem", ""):
             self.assertEqual(self.found(str(named)), "known.pem", named)
 
     def test_there_may_be_none(self):
-        self.patch(command, "SYSTEM_BUNDLES", ())
+        self.patch(trust, "SYSTEM_BUNDLES", ())
         self.assertIsNone(system_bundle({}))
 
 
@@ -374,7 +378,7 @@ class JavaTests(SynchronousTestCase):
 class ShellTests(SynchronousTestCase):
     def test_every_value_is_quoted(self):
         odd = Path("/a $b;'c")
-        for line in command.exports("http://127.0.0.1:8080", odd, odd, odd, {}):
+        for line in trust.exports("http://127.0.0.1:8080", odd, odd, odd, {}):
             name, _, value = line.removeprefix("export ").partition("=")
             self.assertTrue(name.isidentifier(), line)
             self.assertEqual(len(shlex.split(value)), 1, line)

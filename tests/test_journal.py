@@ -1,21 +1,16 @@
-"""The log line of an exchange, the journal that gathers lines, and the log they go to."""
+"""The line of an exchange, for programs and for people, and the journal that gathers lines."""
 
-import glob
-import io
 import json
-import os
-import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.filters.tap import Budget
 from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
 from streamproxy.flow import BodyRecord, Flow
-from streamproxy.journal import LONGEST_REASON, LONGEST_URL, Journal, LogFileObserver, TwistdLog, log_line
+from streamproxy.journal import LONGEST_REASON, LONGEST_URL, Journal, log_line, printable, text_line
 from tests.conversation import REFUSED, Stage, settings_of
 from tests.proxy.test_rules_on_messages import GET, OK, POST
 
@@ -319,90 +314,57 @@ class OneLineAnExchangeTests(SynchronousTestCase):
         self.assertEqual(stage.journal.flows, [])
 
 
-class LogTests(SynchronousTestCase):
-    def test_the_journals_lines_go_past_the_formatting_and_the_rest_goes_through_it(self):
-        file = io.StringIO()
-        observer = LogFileObserver(file)
-        Logger("here", observer=observer).info("{what} said", what="twisted")
-        observer.write('{"time": 1}\n')
-        first, second = file.getvalue().splitlines()
-        self.assertTrue(first.endswith("[here#info] twisted said"))
-        self.assertEqual(second, '{"time": 1}')
+class TextTests(SynchronousTestCase):
+    """The line for people."""
 
-    def test_a_log_that_cannot_be_written_stops_nothing(self):
-        class Full(io.StringIO):
-            def write(self, text):
-                raise OSError(28, "No space left on device")
+    def test_it_has_the_same_in_short(self):
+        told = flow(
+            method="POST",
+            url="http://a.example/x?token=1",
+            status=502,
+            rules=["one", "the other"],
+            user="some one",
+            request=BodyRecord("held", "rule one", 5),
+            response=BodyRecord("let go", "type text/event-stream", 7),
+            duration=1.5,
+            outcome="origin-gone",
+            error="the origin refused the connection",
+        )
+        self.assertEqual(
+            text_line(told),
+            "2023-11-14T22:13:20.250Z 127.0.0.1:50000 POST http://a.example/x?token=*** 502 origin-gone 1500.00ms"
+            " request=held/5 response=let-go/7 user=some\\x20one rules=[one, the other]"
+            " error=the origin refused the connection",
+        )
 
-        LogFileObserver(Full()).write("line\n")
-        closed = io.StringIO()
-        closed.close()
-        LogFileObserver(closed).write("line\n")
+    def test_what_there_is_none_of(self):
+        self.assertEqual(
+            text_line(flow(outcome="client-gone")),
+            "2023-11-14T22:13:20.250Z 127.0.0.1:50000 - - - client-gone -ms request=none/0 response=none/0",
+        )
 
-    def test_each_write_is_flushed(self):
-        path = self.mktemp()
-        with open(path, "w") as file, open(path) as reader:
-            LogFileObserver(file).write("line\n")
-            self.assertEqual(reader.read(), "line\n")
+    def test_a_websocket_has_its_counts(self):
+        data = websocket(close_code=1000)
+        data.from_client.messages, data.from_client.bytes = 2, 30
+        line = text_line(flow(outcome="switched", websocket=data))
+        self.assertIn(" websocket=messages sent=2/30 received=0/0 close=1000", line)
 
-    def test_in_the_foreground_the_log_is_standard_output(self):
-        for path in ("", "-"):
-            out = io.StringIO()
-            self.patch(sys, "stdout", out)
-            log = TwistdLog()
-            log.path = path
-            log()
-            log.write("line\n")
-            self.assertEqual(out.getvalue(), "line\n")
+    @given(st.text(), st.text(), st.text())
+    def test_nothing_on_the_wire_forges_a_line_or_speaks_to_a_terminal(self, method, url, error):
+        line = text_line(flow(method=method, url=url, error=error, outcome="refused"))
+        self.assertTrue(line.isprintable())
+        # Time, client, method and URL are the first four words, whatever the last two of them are.
+        words = line.split(" ")
+        self.assertEqual(words[5], "refused")
 
-    def test_a_daemon_logs_to_its_file_and_appends(self):
-        path = os.path.abspath(self.mktemp())
-        for _ in range(2):
-            log = TwistdLog()
-            log.path, log.foreground = path, False
-            observer = log()
-            log.write('{"é": 1}\n')
-            Logger("here", observer=observer).info("said")
-            observer._file.close()
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-        self.assertEqual((len(lines), lines[0], lines[2]), (4, '{"é": 1}', '{"é": 1}'))
+    def test_what_is_not_printed_is_told_by_its_number(self):
+        self.assertEqual(printable("a\x1b[31m\n\r\u2028\u202e\udc80é"), "a\\x1b[31m\\x0a\\x0d\\u2028\\u202e\\udc80é")
+        self.assertEqual(printable("a\n\tb\0", "\n\t"), "a\n\tb\\x00")
+        self.assertEqual(printable("\U000e0001"), "\\U000e0001")
 
-    def test_a_file_is_rotated_by_its_size_and_only_so_many_old_ones_are_kept(self):
-        path = os.path.abspath(self.mktemp())
-        for number in (*range(1, 103), 200):
-            with open(f"{path}.{number}", "w") as file:
-                file.write(str(number))
-        log = TwistdLog()
-        log.path = path
-        observer = log()
-        self.addCleanup(observer._file.close)
-        observer._file.size = 99_999_999
-        log.write("one\n")
-        self.assertFalse(observer._file.size < 100)
-        log.write("two\n")
-        numbers = sorted(int(name.rpartition(".")[2]) for name in glob.glob(path + ".*"))
-        self.assertEqual(numbers, list(range(1, 101)))
-        with open(path) as new, open(f"{path}.1") as last, open(f"{path}.100") as oldest:
-            self.assertEqual((new.read(), last.read(), oldest.read()), ("two\n", "one\n", "99"))
-
-    def test_a_file_may_be_asked_for_in_the_foreground_too(self):
-        path = os.path.abspath(self.mktemp())
-        log = TwistdLog()
-        log.path = path
-        log()._file.close()
-        self.assertTrue(os.path.exists(path))
-
-    def test_a_daemon_has_no_standard_output_to_log_to(self):
-        log = TwistdLog()
-        log.path, log.foreground = "-", False
-        error = self.assertRaises(SystemExit, log)
-        self.assertIn("standard output", str(error))
-
-    def test_without_a_log_of_ours_each_line_is_an_event(self):
-        events: list[dict] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
-        TwistdLog().write('{"a": "{b}"}\n{"c": 1}\n')
-        self.assertEqual([formatEvent(event) for event in events], ['{"a": "{b}"}', '{"c": 1}'])
-        self.assertEqual({event["log_level"] for event in events}, {LogLevel.info})
+    def test_the_journal_writes_what_it_is_told_to_make(self):
+        written = []
+        journal = Journal(written.append, Clock(), text_line)
+        journal.record(flow(outcome="answered"))
+        journal.flush()
+        self.assertEqual(written, [text_line(flow(outcome="answered")) + "\n"])

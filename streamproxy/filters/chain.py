@@ -7,7 +7,7 @@ iterable, and whoever takes from it does so as there is room: so a filter that m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 # Filters that make much of little make pieces of about this size, each when it is asked for.
 PIECE = 65536
@@ -90,15 +90,25 @@ class Filter(Protocol):
 class Chain:
     """Filters one behind the other; itself a filter."""
 
-    __slots__ = ("_filters", "_last")
+    __slots__ = ("_filters", "_keeping", "_last")
 
     def __init__(self, filters: Iterable[Filter] = ()) -> None:
         self._filters = tuple(filters)
         self._last = len(self._filters) - 1
+        # Those that tell how much they keep back; what the others do has a small bound of its own.
+        self._keeping: list[Any] = [stage for stage in self._filters if hasattr(stage, "kept_back")]
 
     def __bool__(self) -> bool:
         """Whether there is any filter: an empty chain changes nothing."""
         return bool(self._filters)
+
+    @property
+    def kept_back(self) -> int:
+        """How many bytes are kept back."""
+        kept = 0
+        for stage in self._keeping:
+            kept += stage.kept_back
+        return kept
 
     def __repr__(self) -> str:
         return f"Chain({list(self._filters)!r})"

@@ -49,6 +49,11 @@ class RecordFilter:
         # Whether what was written last is a record that ends as it came, so that an LF behind its CR passes.
         self._late_lf_passes = False
 
+    @property
+    def kept_back(self) -> int:
+        """How many bytes of a record are held that isn't whole."""
+        return len(self._held)
+
     def feed(self, data: bytes) -> Iterable[Piece]:
         """Take the next bytes; give what goes on, asking about records as pieces are taken."""
         if self._begun:

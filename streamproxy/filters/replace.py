@@ -91,6 +91,11 @@ class Replace:
         return self._before + self._done
 
     @property
+    def kept_back(self) -> int:
+        """How many bytes are kept back."""
+        return len(self._buffer) - self._done
+
+    @property
     def held(self) -> bytes:
         """What is kept back, since more bytes could make a match of it; b"" while output waits to be taken."""
         return b"" if self._running else self._buffer[self._done :]

@@ -8,25 +8,32 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from streamproxy.memory import Memory
 from streamproxy.wire.message import BodyEvent, End
 
 
 class Budget:
     """How many bytes may be kept, in all, at a time."""
 
-    __slots__ = ("left",)
+    __slots__ = ("_memory", "left")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, memory: Memory | None = None) -> None:
         self.left = size
+        # What all is taken from that is held at all, if it is in memory.
+        self._memory = memory
 
     def take(self, size: int) -> int:
         """As many as there are of `size` bytes."""
         granted = min(size, self.left)
+        if self._memory is not None and not self._memory.take(granted):
+            return 0
         self.left -= granted
         return granted
 
     def give_back(self, size: int) -> None:
         self.left += size
+        if self._memory is not None:
+            self._memory.give_back(size)
 
 
 class Store(Protocol):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from email.utils import formatdate
 from typing import BinaryIO, NamedTuple
 
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from streamproxy.flow import ORIGIN_GONE, REFUSED, TIMED_OUT
+from streamproxy.flow import FAILED, ORIGIN_GONE, REFUSED, TIMED_OUT
 from streamproxy.proxy.files import NotServed, open_served
 from streamproxy.proxy.heads import reason_phrase
+from streamproxy.proxy.permission import Denied
 from streamproxy.proxy.route import Route
 from streamproxy.rules.verdict import Answer
 from streamproxy.tls.reasons import HandshakeFailed
@@ -20,6 +22,7 @@ from streamproxy.wire.message import Origin, RequestHead
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 _NO_SNIFF = (b"X-Content-Type-Options", b"nosniff")
+_ASK_FOR_PASSWORD = (b"Proxy-Authenticate", b'Basic realm="streamproxy", charset="UTF-8"')
 # What TRACE must not show again (RFC 9110 section 9.3.8).
 _NOT_TRACED = (b"authorization", b"cookie", b"proxy-authorization")
 
@@ -45,6 +48,12 @@ def other_version(why: str) -> Answer:
     answer = explain(426, why)
     fields = ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket"))
     return answer._replace(headers=answer.headers + fields)
+
+
+def unauthorized(why: str) -> Answer:
+    """The answer to a client that hasn't proved who it is (RFC 9110 section 11.7.1, RFC 7617 section 2)."""
+    answer = explain(407, why)
+    return answer._replace(headers=(*answer.headers, _ASK_FOR_PASSWORD))
 
 
 def prepare(answer: Answer, method: bytes, close: bool, now: float) -> Prepared:
@@ -112,6 +121,8 @@ def why_not_connected(failure: Failure, route: Route) -> tuple[str, int, str]:
     if isinstance(failed, HandshakeFailed):
         outcome = REFUSED if failed.untrusted else TIMED_OUT if failed.status == 504 else ORIGIN_GONE
         return outcome, failed.status, failed.why
+    if isinstance(failed, Denied):
+        return REFUSED, failed.status, failed.why
     if failure.check(error.DNSLookupError, ValueError):
         return ORIGIN_GONE, 502, f"no address was found for {host}"
     if failure.check(error.ConnectionRefusedError):
@@ -120,4 +131,6 @@ def why_not_connected(failure: Failure, route: Route) -> tuple[str, int, str]:
         return TIMED_OUT, 504, f"connecting to {where} took too long"
     if failure.check(error.NoRouteError):
         return ORIGIN_GONE, 502, f"there is no route to {where}"
+    if getattr(failed, "osError", None) in (errno.EMFILE, errno.ENFILE):
+        return FAILED, 503, "the proxy has no file descriptors left"
     return ORIGIN_GONE, 502, f"could not connect to {where}"

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from streamproxy.filters.tap import Budget, Captured, InMemory, Tap
 from streamproxy.flow import Flow
+from streamproxy.memory import Memory
 
 log = Logger()
 
@@ -64,12 +65,14 @@ class InFile:
 class Captures:
     """Gives each captured body its taps, within bounds for the process, in bytes.
 
-    `memory` is for what flows that are under way keep, `files` for what was written to `folder` since the process
-    began. `stamp` sets the names of its files apart from those of other runs.
+    `memory` is for what flows that are under way keep (a part of `held`, if that is given), `files` for what was
+    written to `folder` since the process began. `stamp` sets the names of its files apart from those of other runs.
     """
 
-    def __init__(self, memory: int, files: int, folder: Callable[[], Path], stamp: str) -> None:
-        self.memory = Budget(memory)
+    def __init__(
+        self, memory: int, files: int, folder: Callable[[], Path], stamp: str, held: Memory | None = None
+    ) -> None:
+        self.memory = Budget(memory, held)
         self._files = Budget(files)
         self._folder = folder
         self._stamp = stamp

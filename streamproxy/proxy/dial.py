@@ -19,6 +19,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from streamproxy.proxy.lookups import Address, Lookups
+from streamproxy.proxy.permission import Denied, Permission
 
 # How long one address may take before the next is tried beside it, in seconds (RFC 8305 section 5).
 NEXT_ATTEMPT = 0.25
@@ -27,16 +28,27 @@ NEXT_ATTEMPT = 0.25
 class Dial:
     """One connection to `host`:`port`, in `timeout` seconds with everything.
 
-    `reactor` is what connects (IReactorTCP) and has the time; `lookups` know names.
+    `reactor` is what connects (IReactorTCP) and has the time; `lookups` know names. `permission` is asked about the
+    host and each of its addresses.
     """
 
-    def __init__(self, reactor: Any, lookups: Lookups, host: str, port: int, factory: Factory, timeout: float) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        lookups: Lookups,
+        host: str,
+        port: int,
+        factory: Factory,
+        timeout: float,
+        permission: Permission | None = None,
+    ) -> None:
         self._reactor = reactor
         self._lookups = lookups
         self._host = host
         self._port = port
         self._factory = factory
         self._timeout = timeout
+        self._permission = permission
         self._addresses: list[str] = []
         self._attempts: list[Deferred[IProtocol]] = []
         self._last_failure = Failure(error.DNSLookupError(f"no address for {host}"))
@@ -46,12 +58,19 @@ class Dial:
         self._outcome: Deferred[IProtocol] | None = None
 
     def start(self) -> Deferred[IProtocol]:
-        """Connect. The Deferred gives the protocol, or fails with the last attempt's failure; it can be cancelled."""
+        """Connect. The Deferred gives the protocol, or fails with the last attempt's failure; it can be cancelled.
+
+        It fails with `Denied` where nothing may be tried.
+        """
         outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._outcome = outcome
         self._timeout_call = self._reactor.callLater(self._timeout, self._timed_out)
-        if isIPAddress(self._host) or isIPv6Address(self._host):
-            self._addresses = [self._host]
+        denied = None if self._permission is None else self._permission.denied_at_once(self._host, self._port)
+        if denied is not None:
+            self._last_failure = Failure(denied)
+            self._try_next()
+        elif isIPAddress(self._host) or isIPv6Address(self._host):
+            self._addresses = self._permitted([self._host])
             self._try_next()
         elif _may_be_looked_up(self._host):
             self._forget_lookup = self._lookups.ask(self._host, self._looked_up)
@@ -64,8 +83,24 @@ class Dial:
 
     def _looked_up(self, found: list[Address]) -> None:
         self._forget_lookup = None
-        self._addresses = _by_turns(found)
+        self._addresses = self._permitted(_by_turns(found))
         self._try_next()
+
+    def _permitted(self, addresses: list[str]) -> list[str]:
+        """Those that may be tried. If that is none of them, the outcome is why the first may not."""
+        if self._permission is None:
+            return addresses
+        permitted: list[str] = []
+        denials: list[Denied] = []
+        for address in addresses:
+            denied = self._permission.denied(self._host, self._port, address)
+            if denied is None:
+                permitted.append(address)
+            else:
+                denials.append(denied)
+        if denials and not permitted:
+            self._last_failure = Failure(denials[0])
+        return permitted
 
     def _try_next(self) -> None:
         """Begin the next attempt; the last one's failure is the outcome where there is none left."""

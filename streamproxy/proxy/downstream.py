@@ -7,7 +7,6 @@ the TLS as its transport; the outer one then hands on bytes, and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
@@ -16,47 +15,34 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
-    IReactorFromThreads,
-    IReactorTime,
+    IProtocol,
     ISSLTransport,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.counts import PASSING, TOO_MANY, UNCOUNTED
 from streamproxy.flow import Flow
-from streamproxy.proxy.captures import Captures
-from streamproxy.proxy.exchange import Exchange
+from streamproxy.proxy.admission import Introduction, meet
 from streamproxy.proxy.http1 import Http1Layer
-from streamproxy.proxy.scripted import ScriptedExchange
-from streamproxy.proxy.stages import StageFactory
-from streamproxy.proxy.trust_page import PROXY, TrustPage
+from streamproxy.proxy.trust_page import PROXY
 from streamproxy.proxy.upstream import LAST_WORDS
-from streamproxy.scripts.calls import Calls
 from streamproxy.scripts.connection import Client
-from streamproxy.scripts.loop import ScriptLoop
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
 from streamproxy.stream.transport import IStreamTransport
 from streamproxy.stream.valve import Valve
-from streamproxy.tls.authority import state_folder
 from streamproxy.wire.message import Origin
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
-    from streamproxy.proxy.pool import Pool
+    from streamproxy.proxy.proxy import Proxy
     from streamproxy.proxy.route import Route
-    from streamproxy.scripts.loading import Scripts
-    from streamproxy.settings import Settings
-    from streamproxy.tls.contexts import ClientFacing
 
 # A client that is still sending when it has been answered is read for so long, and no more than so much, so that it
 # comes to read the answer: closing at once would reset the connection under it (RFC 9112 section 9.6).
 LINGER_SECONDS = 2
 LINGER_BYTES = 1 << 20
-# For how long (in seconds) scripts may be loaded while the proxy runs, and does nothing else.
-MOST_LOADING = 10.0
 
 
 class Layer(Protocol):
@@ -64,94 +50,15 @@ class Layer(Protocol):
 
     @property
     def unfinished(self) -> bool: ...
+    def drain(self) -> None:
+        """The proxy is to stop: begin nothing, and end when what is under way has ended."""
+
+    def cut(self, why: str) -> None:
+        """End now, and record what is under way as failed, for the reason `why`."""
+
     def data_received(self, data: bytes) -> None: ...
     def read_ended(self) -> None: ...
     def connection_lost(self, reason: Failure) -> None: ...
-
-
-class Records(Protocol):
-    """Where finished flows go."""
-
-    def record(self, flow: Flow) -> None: ...
-
-
-class Proxy:
-    """What all connections of one proxy share.
-
-    `via` is its name in Via fields, by which it knows itself. `tls` is what it shows to clients, None where it can't
-    intercept anything. `loop` is asyncio's, if the reactor runs on it.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        pool: Pool,
-        journal: Records,
-        clock: IReactorTime,
-        via: bytes,
-        tls: ClientFacing | None = None,
-        loop: AbstractEventLoop | None = None,
-    ) -> None:
-        self.pool = pool
-        self.journal = journal
-        self.clock = clock
-        self.via = via
-        self.tls = tls
-        self.trust_page = TrustPage(None if tls is None else tls.authority)
-        self.connections: set[DownstreamProtocol] = set()
-        self.exchanges = 0
-        timeouts, limits = settings.timeouts, settings.limits
-        self.calls = Calls(clock, timeouts.script_budget, timeouts.script)
-        self.script_loop = ScriptLoop(clock, self.calls, IReactorFromThreads(clock, None), loop)
-        state_dir = settings.state_dir
-        self._captures = Captures(
-            limits.captures, limits.capture_files, lambda: state_folder(state_dir) / "captures", via.decode("ascii")
-        )
-        # What may be recorded in memory.
-        self.recording = self._captures.memory
-        self.obey(settings)
-
-    def obey(self, settings: Settings) -> None:
-        """Proxy by `settings` from now on; what is under way goes on by those that it began with."""
-        self.settings = settings
-        self.calls.budget, self.calls.most = settings.timeouts.script_budget, settings.timeouts.script
-        self.stages = StageFactory(settings, self.clock, self._captures, self.calls, self.script_loop)
-        scripted = any(settings.scripts.hooks.values()) or settings.functions
-        self.exchange: type[Exchange] = ScriptedExchange if scripted else Exchange
-
-    def later(self, function: Callable[[], None]) -> None:
-        """Call `function` in the next turn of the reactor."""
-        self.clock.callLater(0, function)
-
-    def start_scripts(self) -> None:
-        """Begin with scripts, and watch over what they do, from the thread that they will run in."""
-        self.calls.start()
-        self.settings.scripts.running(self.calls, self.script_loop)
-
-    def load_watched(self, load: Callable[[], Settings]) -> Settings:
-        """What `load` gives; scripts that don't end while they are loaded are interrupted after some seconds."""
-        calls, most = self.calls, self.calls.most
-        calls.most = max(most, MOST_LOADING)
-        try:
-            return calls.watch("the configuration", load)
-        finally:
-            calls.most = most
-
-    def swap_scripts(self, old: Scripts, new: Scripts) -> None:
-        """Other scripts have taken the place of the old ones."""
-        old.done(self.calls, self.script_loop)
-        new.running(self.calls, self.script_loop)
-
-    def stop_scripts(self) -> None:
-        """There is an end of them."""
-        self.settings.scripts.done(self.calls, self.script_loop)
-        self.script_loop.stop()
-        self.calls.stop()
-
-    def new_flow(self, client: str, method: str = "-", url: str = "-") -> Flow:
-        """The record of an exchange that begins now."""
-        self.exchanges += 1
-        return Flow(f"{self.exchanges:x}", self.clock.seconds(), client, method, url)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -172,6 +79,11 @@ class DownstreamProtocol(protocol.Protocol):
         self.route = route
         self.deadline = Deadline(proxy.clock)
         self.client: str = "-" if outer is None else outer.client
+        # Who has proved to be its client, and how long (in seconds) that took for the exchange which begins next.
+        self.user: str | None = None if outer is None else outer.user
+        self.waited = 0.0
+        # It isn't admitted any more: what is under way is the last.
+        self.dismissed = False
         # Bytes of wire that the client has sent.
         self.received = 0
         # The client has ended its side; it may still be reading.
@@ -186,17 +98,24 @@ class DownstreamProtocol(protocol.Protocol):
 
     def connectionMade(self) -> None:
         self.valve = Valve(self.transport)
-        self.sink = Sink(self.transport)
-        self._read_size = ReadSize(self.transport)
+        traffic = UNCOUNTED if self._is_inner else PASSING.clients
+        self.sink = Sink(self.transport, traffic)
+        self._read_size = ReadSize(self.transport, traffic)
         layer = self.speak_http()
         if self._is_inner:
             return
         self.transport.setTcpNoDelay(True)
-        peer = self.transport.getPeer()
-        host = getattr(peer, "host", None)
-        self.client = "-" if host is None else f"{host}:{peer.port}"
         self.proxy.connections.add(self)
+        self.proxy.accepted(self.transport)
+        self.proxy.counts.accepted += 1
+        if IProtocol.providedBy(self.transport):
+            self._layer = Introduction(self, layer)
+        else:
+            meet(self, layer)
+        if self.closing:
+            return
         if len(self.proxy.connections) > self.proxy.settings.limits.connections:
+            self.proxy.counts.turned_away[TOO_MANY] += 1
             layer.refuse_connection()
 
     @property
@@ -224,6 +143,34 @@ class DownstreamProtocol(protocol.Protocol):
         """Whether an end now would come before the end of what the client gets."""
         return self._layer is not None and self._layer.unfinished
 
+    @property
+    def layer(self) -> Layer | None:
+        """What is spoken on it now; None when it is gone."""
+        return self._layer
+
+    def new_flow(self, method: str, url: str) -> Flow:
+        """The record of an exchange of this client's that begins now, or began when its user was asked who it is."""
+        flow = self.proxy.new_flow(self.client, method, url)
+        flow.user = self.user
+        flow.started -= self.waited
+        self.waited = 0.0
+        return flow
+
+    @property
+    def has_said_goodbye(self) -> bool:
+        """Whether only the client's own goodbye is waited for, over TLS: all that there is for it has been sent."""
+        inner: DownstreamProtocol | None = getattr(self._layer, "inner", None)
+        if inner is None or self.sink.full:
+            return False
+        return (inner.closing and inner._discarded is None) or inner.has_said_goodbye
+
+    @property
+    def innermost_layer(self) -> Layer | None:
+        """What its bytes mean: inside of its TLS, if there is any."""
+        layer = self._layer
+        inner = getattr(layer, "inner", None)
+        return layer if inner is None else inner.innermost_layer
+
     def speak_http(self, accounted: int = 0) -> Http1Layer:
         """Read what comes from now on as HTTP/1; so many bytes of what has come were something else."""
         self._layer = layer = Http1Layer(self, accounted)
@@ -237,13 +184,26 @@ class DownstreamProtocol(protocol.Protocol):
         """Give what comes from now on to `layer`."""
         self._layer = layer
 
+    def drain(self) -> None:
+        """The proxy is to stop: end when what is under way here has ended."""
+        if self._layer is not None and not self.closing:
+            self._layer.drain()
+
+    def cut(self, why: str) -> None:
+        """End, and record what is under way as failed, for the reason `why`."""
+        if self._layer is not None and not self.closing:
+            self._layer.cut(why)
+
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
         self._read_size.saw(len(data))
         if self._discarded is not None:
             self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
+            if self._discarded > LINGER_BYTES and self.is_secure:
                 self.abort()
+            elif self._discarded > LINGER_BYTES:
+                # A reset would take the answer from it; as long as it isn't read it has time to read that.
+                self.valve.close("lingering")
         elif self._layer is not None and not self.closing:
             self._layer.data_received(data)
 

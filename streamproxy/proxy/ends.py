@@ -20,13 +20,13 @@ from streamproxy.proxy import answers, heads
 from streamproxy.proxy.faults import ON_FAULT, Action, Request, Response
 from streamproxy.proxy.link import OriginLink
 from streamproxy.proxy.reply import OwnReply
-from streamproxy.proxy.stalls import Culprit, culprit, still_since
+from streamproxy.proxy.stalls import Culprit, Upload, culprit, still_since
 from streamproxy.rules.verdict import Answer
-from streamproxy.stream.body import BodyPath, BodyTooLarge
+from streamproxy.stream.body import BodyPath, BodyTooLarge, NoRoom
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.valve import Valve
 from streamproxy.wire.headers import NO_HEADERS
-from streamproxy.wire.message import NO_BODY, RequestHead
+from streamproxy.wire.message import NO_BODY, BodyEvent, End, RequestHead
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
@@ -68,7 +68,8 @@ class Ends:
         self._response_flushed = False
         self._sent_before = connection.sink.sent
         self._progress = self._seconds()
-        self.flow = proxy.new_flow(connection.client, head.method.decode("ascii"), head.target.decode("ascii"))
+        self._upload = Upload(self._progress, connection.received)
+        self.flow = connection.new_flow(head.method.decode("ascii"), head.target.decode("ascii"))
         connection.deadline.set(self._settings.timeouts.idle, self._idle)
 
     # The two pumps
@@ -78,6 +79,7 @@ class Ends:
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
         pump.later = self._proxy.later
+        pump.memory = self._proxy.memory
         return pump
 
     def _make_response_pump(self, valve: Valve | None) -> Pump:
@@ -86,6 +88,7 @@ class Ends:
         self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
         pump.broken = self._response_broke
         pump.later = self._proxy.later
+        pump.memory = self._proxy.memory
         pump.attach(self._connection.sink)
         return pump
 
@@ -117,6 +120,8 @@ class Ends:
         error = sys.exc_info()[1]
         if isinstance(error, BodyTooLarge):
             self.fail(REFUSED, f"the {message}'s body {error}", too_large)
+        elif isinstance(error, NoRoom):
+            self.fail(REFUSED, f"the {message}'s body {error}", 503)
         elif isinstance(error, Bomb):
             self.fail(REFUSED, f"the {message}'s body is refused: {error}", too_large)
         elif isinstance(error, CodingError):
@@ -131,6 +136,15 @@ class Ends:
             self.fail(FAILED, "a rule failed on a body")
 
     # The proxy's own responses
+
+    def turn_away(self, events: list[BodyEvent], answer: Answer, outcome: str, why: str) -> None:
+        """Answer a request that isn't looked at; `events` are what was read behind its head."""
+        if events and type(events[-1]) is End:
+            self._request = Request.RECEIVED
+        # Behind a CONNECT may come what was meant for its tunnel (RFC 9931).
+        self._close = self._close or self._head.method == b"CONNECT"
+        self.flow.error = why
+        self._answer(answer, outcome)
 
     def _answer(self, answer: Answer, outcome: str) -> None:
         """Respond without the origin."""
@@ -243,7 +257,10 @@ class Ends:
         to_origin, to_client = self._request_pump, self._response_pump
         due = still_since(self._progress, to_origin, to_client) + self._settings.timeouts.idle
         if due > self._seconds():
-            self._connection.deadline.set(due - self._seconds(), self._idle)
+            if self._uploads_too_slowly():
+                self.fail(TIMED_OUT, "the client sent too slowly", 408)
+            if not self._over:
+                self._connection.deadline.set(due - self._seconds(), self._idle)
             return
         who = culprit(self._request, self._response, to_origin, to_client)
         if self._deaf or who is Culprit.CLIENT_READS:
@@ -263,6 +280,15 @@ class Ends:
         if not self._over:
             self._progress = self._seconds()
             self._connection.deadline.set(self._settings.timeouts.idle, self._idle)
+
+    def _uploads_too_slowly(self) -> bool:
+        """Whether a body comes so slowly that its client is only keeping the proxy busy; never where it is answered by
+        now, for the two may be a conversation."""
+        if self._deaf or self._request is Request.RECEIVED or self._response is not Response.AWAITED:
+            return False
+        least, idle = self._settings.limits.upload_rate, self._settings.timeouts.idle
+        received, pump = self._connection.received, self._request_pump
+        return self._upload.is_slower(least, idle, self._seconds(), received, pump)
 
     @property
     def _waits_for(self) -> str | None:

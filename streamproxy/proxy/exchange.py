@@ -115,7 +115,11 @@ class Exchange(Ends):
         path.broken = self._request_broke
         self._prepare_request_path(path)
         if verdict.way.how is How.HELD:
-            if self._request is Request.RECEIVING and self._expects:
+            route = self._route
+            if route and (denied := self._proxy.pool.permission.denied_at_once(route.host, route.origin.port)):
+                # Before the whole of a body is waited for.
+                self.fail(REFUSED, denied.why, denied.status)
+            elif self._request is Request.RECEIVING and self._expects:
                 # The origin won't be asked before the body is here, and the client waits to be asked for it.
                 self._continued = True
                 self._connection.sink.write(answers.CONTINUE)
@@ -221,7 +225,7 @@ class Exchange(Ends):
         self._request_pump.attach(self._paced(upstream.sink, self._verdict.work.pace))
 
     def _paced(self, sink: Sink, pace: Pace | None) -> Sink:
-        return sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock)
+        return sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock, self._proxy.memory)
 
     def _retry(self) -> bool:
         """Send the request once more, if that is safe and it is still at hand."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
+from streamproxy import counts
 from streamproxy.flow import CLIENT_GONE, FAILED, SWITCHED, TIMED_OUT, Flow
 from streamproxy.tls.authority import AuthorityError
 from streamproxy.tls.layer import Tls
@@ -22,6 +23,9 @@ from streamproxy.wire.message import WireError
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
     from streamproxy.proxy.route import Route
+
+# What is counted of a handshake, by the outcome of its flow; any other has failed.
+_RESULTS = {SWITCHED: counts.DONE, TIMED_OUT: counts.TIMED_OUT}
 
 
 class Interception:
@@ -49,7 +53,11 @@ class Interception:
         self._flow = flow
         self._report: Callable[[], None] | None = over
         self._tls: Tls | None = None
+        # What is spoken inside, once the handshake is done.
+        # The connection inside of the TLS.
+        self.inner: DownstreamProtocol | None = None
         proxy = connection.proxy
+        self._began = proxy.clock.seconds()
         assert proxy.tls is not None
         connection.switch(self)
         try:
@@ -78,9 +86,21 @@ class Interception:
         if self._tls is not None:
             self._tls.connectionLost(reason)
 
+    def drain(self) -> None:
+        if self.inner is not None:
+            self.inner.drain()
+
+    def cut(self, why: str) -> None:
+        if self.inner is not None:
+            self.inner.cut(why)
+        else:
+            self._end(FAILED, why)
+            self._connection.close()
+
     def _make_inner(self, _protocol: bytes | None) -> Protocol:
         # Here HTTP/2 will stand beside HTTP/1, chosen by what was agreed on.
-        return self._connection.inside_tls(self._route)
+        self.inner = inner = self._connection.inside_tls(self._route)
+        return inner
 
     def _done(self) -> None:
         self._connection.deadline.clear()
@@ -97,6 +117,9 @@ class Interception:
     def _end(self, outcome: str, why: str = "") -> None:
         report, self._report = self._report, None
         if report is not None:
+            proxy = self._connection.proxy
+            result = _RESULTS.get(outcome, counts.FAILED)
+            proxy.counts.handshake(False, result, proxy.clock.seconds() - self._began)
             self._flow.outcome = outcome
             if why:
                 self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"
@@ -133,6 +156,13 @@ class SecureListener:
             pass
         Interception(self._connection, self._name, None, self._said, self._flow, self._over)
 
+    def drain(self) -> None:
+        """Who has begun is served."""
+
+    def cut(self, why: str) -> None:
+        self._fail(FAILED, why)
+        self._connection.close()
+
     def _over(self) -> None:
         # One that came about has nothing to tell: what is said inside has.
         if self._flow.error:
@@ -152,6 +182,9 @@ class SecureListener:
     def _fail(self, outcome: str, why: str) -> None:
         """It has come to nothing before there was a whole ClientHello."""
         if not self._flow.outcome:
+            proxy = self._connection.proxy
+            result = _RESULTS.get(outcome, counts.FAILED)
+            proxy.counts.handshake(False, result, proxy.clock.seconds() - self._flow.started)
             self._flow.outcome = outcome
             self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"
             self._record()

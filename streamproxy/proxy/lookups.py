@@ -15,6 +15,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
+from streamproxy.counts import Counts
+
 Address = IPv4Address | IPv6Address
 Told = Callable[[list[Address]], None]
 
@@ -37,7 +39,7 @@ class _Lookup:
             self._found.append(address)
 
     def resolutionComplete(self) -> None:
-        self._lookups.ended(self)
+        self._lookups.ended(self, bool(self._found))
         for told in self.waiting:
             told(self._found)
 
@@ -45,9 +47,10 @@ class _Lookup:
 class Lookups:
     """The lookups under way, `most` at a time. `reactor` is an IReactorPluggableNameResolver."""
 
-    def __init__(self, reactor: Any, most: int) -> None:
+    def __init__(self, reactor: Any, most: int, counts: Counts | None = None) -> None:
         self._reactor = reactor
         self._most = most
+        self._counts = Counts() if counts is None else counts
         self._by_name: dict[str, _Lookup] = {}
         self._queue: deque[_Lookup] = deque()
         self._running = 0
@@ -67,8 +70,12 @@ class Lookups:
 
         return forget
 
-    def ended(self, lookup: _Lookup) -> None:
-        """`lookup` has its answer: the next may begin."""
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def ended(self, lookup: _Lookup, found: bool) -> None:
+        """`lookup` has its answer, `found` or not: the next may begin."""
+        self._counts.lookup(found)
         self._running -= 1
         self._by_name.pop(lookup.name, None)
         self._begin()

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 # How long the origin waits for a client to say something before it may speak first, in seconds.
 SILENCE = 0.3
+# For how long (in seconds) a client that has just come may still say something when the proxy is to stop.
+FRESH = 1.0
 # A client that has said so much without it being known what it is isn't asked for more before it is.
 MOST_SAID = 1 << 17
 # TLS alerts, each a record of its own (RFC 8446 sections 5.1 and 6.2).
@@ -63,8 +65,11 @@ class Opening:
         self._head = head
         self._said = said
         self._accounted = accounted
+        # Bytes that wait, as far as they were counted.
+        self._counted = 0
+        self._count(len(said))
         self._sent_before = connection.sink.sent
-        self.flow = proxy.new_flow(connection.client, "CONNECT", head.target.decode("ascii"))
+        self.flow = connection.new_flow("CONNECT", head.target.decode("ascii"))
         self._established = False
         self._relaying = False
         self._recorded = False
@@ -78,13 +83,18 @@ class Opening:
         self._end: TunnelEnd | None = None
         self._silence: IDelayedCall | None = None
         connection.switch(self)
-        connection.deadline.set(proxy.settings.timeouts.head, self._too_slow)
+        patience = FRESH if proxy.draining else proxy.settings.timeouts.head
+        connection.deadline.set(patience, self._too_slow)
         try:
             self._target = self._decide_target()
         except WireError as error:
             self._refuse(answers.explain(error.status, error.reason), MALFORMED, error.reason)
             return
         host = self._target.host
+        denied = proxy.pool.permission.denied_at_once(host, self._target.port)
+        if denied is not None and not is_trust_page(host):
+            self._refuse(answers.explain(denied.status, denied.why), REFUSED, denied.why)
+            return
         if not is_trust_page(host) and proxy.settings.tls.interception.needs_addresses(host):
             connection.valve.close(DECIDING)
             self._forget_lookup = proxy.pool.lookups.ask(host, self._looked_up)
@@ -147,6 +157,7 @@ class Opening:
     def data_received(self, data: bytes) -> None:
         begins = not self._said
         self._said += data
+        self._count(len(self._said))
         if len(self._said) > MOST_SAID:
             self._connection.valve.close(DECIDING)
         if self._established and not self._relaying:
@@ -246,7 +257,8 @@ class Opening:
         """Both are connected, and the client hasn't said anything."""
         end = self._end
         assert end is not None
-        self._connection.deadline.set(self._proxy.settings.timeouts.idle, self._too_slow)
+        if not self._proxy.draining:
+            self._connection.deadline.set(self._proxy.settings.timeouts.idle, self._too_slow)
         end.stirred = self._origin_stirred
         if end.said or end.ended or end.lost:
             self._origin_stirred()
@@ -275,12 +287,12 @@ class Opening:
             self._dial(self._tunnel)
 
     def _dial(self, connected: Callable[[], None]) -> None:
-        target, clock = self._target, self._proxy.clock
+        target = self._target
         if is_trust_page(target.host):
             # That name doesn't leave the proxy.
             dialling: Deferred[Protocol] = fail(DNSLookupError())
         else:
-            dialling = self._proxy.pool.dial(target.host, target.port, lambda: TunnelEnd(clock))
+            dialling = self._proxy.pool.tunnel(target.host, target.port)
         self._dialling = dialling
         dialling.addCallbacks(self._dialled, self._not_dialled, (connected,))
         dialling.addErrback(self._broken)
@@ -315,6 +327,7 @@ class Opening:
         assert end is not None
         self._stop_silence()
         said, self._said = self._said, b""
+        self._count(0)
         Tunnel(self._connection, end, self.flow, self._record).start(said)
         # Not before, for more may come at once.
         self._connection.valve.open(DECIDING)
@@ -325,7 +338,13 @@ class Opening:
         self._drop_end()
         self._connection.valve.open(DECIDING)
         said, self._said = self._said, b""
+        self._count(0)
         return said
+
+    def _count(self, size: int) -> None:
+        """So many bytes wait here; it has a bound of its own."""
+        self._proxy.memory.add(size - self._counted)
+        self._counted = size
 
     # Ends
 
@@ -360,6 +379,14 @@ class Opening:
         else:
             self._connection.close()
 
+    def drain(self) -> None:
+        """A tunnel in which nobody says anything isn't waited for."""
+        if self._established and not self._said and not self._relaying:
+            self._connection.deadline.set(FRESH, self._too_slow)
+
+    def cut(self, why: str) -> None:
+        self._end_here(FAILED, why)
+
     def connection_lost(self, reason: Failure) -> None:
         if not self._recorded:
             self.flow.outcome, self.flow.error = CLIENT_GONE, "the client left before its tunnel was in use"
@@ -368,6 +395,7 @@ class Opening:
 
     def _let_go(self) -> None:
         """Stop what is under way."""
+        self._count(0)
         self._stop_silence()
         if self._forget_lookup is not None:
             self._forget_lookup()

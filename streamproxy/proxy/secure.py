@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
+from streamproxy.counts import DONE, FAILED, TIMED_OUT, Counts
 from streamproxy.proxy.route import Route
 from streamproxy.tls.contexts import OriginFacing
 from streamproxy.tls.layer import Tls
@@ -24,11 +25,14 @@ class OriginHandshake:
         route: Route,
         make: Callable[[OriginHandshake], Protocol],
         clock: IReactorTime,
+        counts: Counts,
     ) -> None:
         self._tls = tls
         self._host, self._port = route.origin.host, route.origin.port
         self._make = make
         self._clock = clock
+        self._counts = counts
+        self._began = clock.seconds()
         self._connection, self._judgement = tls.connection(self._host, self._port)
         self._result: Protocol | HandshakeFailed | None = None
         self._outcome: Deferred[Protocol] | None = None
@@ -51,11 +55,14 @@ class OriginHandshake:
         self._tls.remember(self._port, self._connection, self._judgement)
 
     def _inner(self, _protocol: bytes | None) -> Protocol:
+        self._count(DONE)
         inner = self._make(self)
         self._result = inner
         return inner
 
     def _failed(self, failure: Failure) -> None:
+        if not isinstance(self._result, HandshakeFailed):
+            self._count(FAILED)
         self._tls.forget(self._host, self._port)
         if self._judgement.problem:
             self._result = HandshakeFailed(self._judgement.problem, untrusted=True)
@@ -65,6 +72,7 @@ class OriginHandshake:
 
     def _timed_out(self) -> None:
         self._too_slow = None
+        self._count(TIMED_OUT)
         self._result = HandshakeFailed(f"the TLS handshake with {self._host} took too long", status=504)
         self._tell()
         self.protocol.abortConnection()
@@ -73,6 +81,9 @@ class OriginHandshake:
         self._outcome = None
         self._stop_waiting()
         self.protocol.abortConnection()
+
+    def _count(self, result: str) -> None:
+        self._counts.handshake(True, result, self._clock.seconds() - self._began)
 
     def _stop_waiting(self) -> None:
         call, self._too_slow = self._too_slow, None

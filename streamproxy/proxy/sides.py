@@ -16,6 +16,7 @@ from streamproxy.filters.chain import FilterError, Piece
 from streamproxy.filters.message_deflate import Deflate, Deflated, Inflate, MessageCodingError, TooLarge
 from streamproxy.filters.messages import MOST_IN_A_ROW, Control, Message, MessageReader, MessageWriter
 from streamproxy.filters.websocket import Counted, WebSocketData, WebSocketMessage
+from streamproxy.memory import OUT_OF_MEMORY
 from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.message_rules import MessageRules
 from streamproxy.rules.verdict import MessageRule
@@ -100,6 +101,9 @@ class Side:
     def closing(self, code: int, reason: str) -> Iterator[Piece]:
         """A close frame of the proxy's own, where one can stand."""
         return iter(())
+
+    def release(self) -> None:
+        """Nothing is held here any more."""
 
 
 NO_SIDE: Final = Side(False, Pump(None, 1, float))
@@ -285,7 +289,14 @@ class MessageSide(Side):
             self.stands_since = None
         elif self.stands_since is None or reader.held != self._held:
             self.stands_since = self._relay.now()
-        self._held = reader.held
+        more, self._held = reader.held - self._held, reader.held
+        memory = self._relay.memory
+        if more > 0 and not memory.take(more):
+            self._held -= more
+            self._relay.failed(FilterError(OUT_OF_MEMORY))
+            return
+        if more < 0:
+            memory.give_back(-more)
         broken = reader.error
         if broken is not None and not self.closed and not self.over:
             self._relay.broke_protocol(self, broken)
@@ -362,6 +373,10 @@ class MessageSide(Side):
                 yield from self._changed(message, whole, False)
         except Exception as error:
             self._relay.failed(error)
+
+    def release(self) -> None:
+        self._relay.memory.give_back(self._held)
+        self._held = 0
 
     def add_answer(self, opcode: int, content: bytes, valve: Valve) -> None:
         self._answers.append((opcode, content))

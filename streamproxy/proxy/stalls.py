@@ -21,6 +21,30 @@ class Culprit(enum.Enum):
     FUNCTION = "a function"
 
 
+class Upload:
+    """How fast a client sends, looked at now and then. It began at the time `now`, with `received` bytes here."""
+
+    def __init__(self, now: float, received: int) -> None:
+        self._since = now
+        self._received = received
+        self._blocks = 0
+
+    def is_slower(self, least: int, seconds: float, now: float, received: int, pump: Pump | None) -> bool:
+        """Whether less than `least` bytes a second have come since this was looked at last, `seconds` ago or more.
+
+        Where `pump` kept the client from sending meanwhile, nobody knows how fast it could.
+        """
+        past = now - self._since
+        if past < seconds:
+            return False
+        blocks = 0 if pump is None else pump.blocks
+        slower = blocks == self._blocks and received - self._received < least * past
+        self._since, self._received = now, received
+        # One that is in its way now is one more in the time to come.
+        self._blocks = blocks if pump is None or pump.blocked_since is None else -1
+        return slower
+
+
 def still_since(progress: float, *pumps: Pump | None) -> float:
     """Since when (in seconds of the clock) something has stood still; `progress` is when anything last came in."""
     blocked = [pump.blocked_since for pump in pumps if pump is not None and pump.blocked_since is not None]

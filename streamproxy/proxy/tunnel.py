@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from streamproxy.flow import CLIENT_GONE, ORIGIN_GONE, TIMED_OUT, TUNNELLED, Flow
+from streamproxy.flow import CLIENT_GONE, FAILED, ORIGIN_GONE, TIMED_OUT, TUNNELLED, Flow
 from streamproxy.proxy.tunnel_end import UNDECIDED, TunnelEnd
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.pump import Pump
@@ -54,6 +54,7 @@ class Tunnel:
         self._to_origin_done = self._to_client_done = False
         self._to_origin = Pump(connection.valve, settings.write_size, seconds, self._origin_has_all)
         self._to_client = Pump(end.valve, settings.write_size, seconds, self._client_has_all)
+        self._to_origin.memory = self._to_client.memory = connection.proxy.memory
         self._to_origin.attach(end.sink if to_origin is None else to_origin)
         self._to_client.attach(connection.sink if to_client is None else to_client)
         self._sent_before = end.sink.sent
@@ -84,6 +85,13 @@ class Tunnel:
     @property
     def unfinished(self) -> bool:
         return not self._to_client_done
+
+    def drain(self) -> None:
+        """It goes on as long as it may: nobody knows what it is in the middle of."""
+
+    def cut(self, why: str) -> None:
+        if not self._over:
+            self._break(FAILED, why)
 
     def _moved(self) -> None:
         """A side has said something."""

@@ -6,7 +6,7 @@ What becomes of the bytes is its owner's matter (`tunnel.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ISSLTransport
@@ -14,6 +14,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.counts import PASSING
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
@@ -32,7 +33,7 @@ class TunnelEnd(Protocol):
     """The connection to the origin of a tunnel.
 
     Until it has an `owner`, what it reads waits here (one read) and in its socket; `stirred` is called, once, when
-    there is something.
+    there is something. While it is open it is in the set `among`.
     """
 
     transport: IStreamTransport
@@ -40,7 +41,7 @@ class TunnelEnd(Protocol):
     sink: Sink
     _read_size: ReadSize
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, among: set[Any]) -> None:
         self.owner: Tunnel | None = None
         self.stirred: Callable[[], None] | None = None
         self.said = b""
@@ -48,10 +49,13 @@ class TunnelEnd(Protocol):
         self.lost = False
         self._deadline = Deadline(clock)
         self._is_over = False
+        self._among = among
 
     def connectionMade(self) -> None:
+        self._among.add(self)
         self.transport.setTcpNoDelay(True)
-        self.take_over(self.transport, Valve(self.transport), Sink(self.transport), ReadSize(self.transport))
+        sink, read_size = Sink(self.transport, PASSING.origins), ReadSize(self.transport, PASSING.origins)
+        self.take_over(self.transport, Valve(self.transport), sink, read_size)
 
     def take_over(self, transport: IStreamTransport, valve: Valve, sink: Sink, read_size: ReadSize) -> None:
         """Be the end of a connection that another protocol has begun, and which hands on what it hears."""
@@ -83,6 +87,7 @@ class TunnelEnd(Protocol):
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.lost = True
+        self._among.discard(self)
         # Over TLS this is how an end in order comes, and it is the end of both directions.
         if ISSLTransport.providedBy(self.transport) and reason.check(ConnectionDone):
             self.ended = self.ended_both = True

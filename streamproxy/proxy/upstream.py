@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.counts import PASSING, UNCOUNTED
 from streamproxy.flow import MALFORMED
 from streamproxy.proxy.tunnel_end import TunnelEnd
 from streamproxy.stream.deadline import Deadline
@@ -48,6 +49,8 @@ class UpstreamConnection(Protocol):
 
     def __init__(self, route: Route, pool: Pool, clock: IReactorTime, limits: HeadLimits) -> None:
         self.route = route
+        # By which of the pool's settings it was made.
+        self.era = 0
         self.reader = ResponseReader(limits)
         self.deadline = Deadline(clock)
         # False once it can't carry another exchange.
@@ -63,6 +66,7 @@ class UpstreamConnection(Protocol):
         self._exchange: Exchange | None = None
         self._eof_waits = False
         self._turn_is_due = False
+        self._counted = 0
         self._lost = False
         # What it is the connection of, when it isn't HTTP any more.
         self._tunnel_end: TunnelEnd | None = None
@@ -70,10 +74,13 @@ class UpstreamConnection(Protocol):
         self.read_behind = 0
 
     def connectionMade(self) -> None:
+        self._pool.open.add(self)
         self.transport.setTcpNoDelay(True)
         self.valve = Valve(self.transport)
-        self.sink = Sink(self.transport)
-        self._read_size = ReadSize(self.transport)
+        # Over TLS it is what that reads and writes that is counted.
+        traffic = UNCOUNTED if ISSLTransport.providedBy(self.transport) else PASSING.origins
+        self.sink = Sink(self.transport, traffic)
+        self._read_size = ReadSize(self.transport, traffic)
 
     @property
     def peername(self) -> tuple[str, int] | None:
@@ -146,7 +153,8 @@ class UpstreamConnection(Protocol):
         """It isn't HTTP any more; `rest` was read behind that."""
         self.reusable = False
         self.read_behind = len(rest)
-        self._tunnel_end = end = TunnelEnd(self._clock)
+        # It is counted as this one's.
+        self._tunnel_end = end = TunnelEnd(self._clock, set())
         end.take_over(self.transport, self.valve, self.sink, self._read_size)
         if rest:
             end.dataReceived(rest)
@@ -176,10 +184,17 @@ class UpstreamConnection(Protocol):
         elif self.reader.ended and self.reader.waiting:
             self.reusable = False
             self.valve.close("beyond the response")
+        if self.reader.waiting or self._counted:
+            self._count(self.reader.waiting)
         if events:
             if type(events[-1]) is Switched:
                 self._switch(events[-1].rest)
             self._exchange.origin_events(events)
+
+    def _count(self, waiting: int) -> None:
+        """Count what waits here to be read: part of a head, or what nobody asked for. Each has a bound of its own."""
+        self._pool.memory.add(waiting - self._counted)
+        self._counted = waiting
 
     def _go_on(self) -> None:
         """Read on in what was left for the sake of other connections."""
@@ -232,6 +247,8 @@ class UpstreamConnection(Protocol):
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self._lost = True
+        self._pool.open.discard(self)
+        self._count(0)
         self.reusable = False
         self.valve.end()
         self.sink.release()

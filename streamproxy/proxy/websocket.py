@@ -24,6 +24,7 @@ from streamproxy.filters.chain import FilterError, Pause, Piece
 from streamproxy.filters.fault import Struck
 from streamproxy.filters.websocket import WebSocketData, WebSocketMessage
 from streamproxy.flow import CLIENT_GONE, FAILED, MALFORMED, ORIGIN_GONE, SWITCHED, TIMED_OUT, Flow
+from streamproxy.memory import OUT_OF_MEMORY
 from streamproxy.proxy.alongside import Alongside
 from streamproxy.proxy.sides import NO_SIDE, MessageSide, Plan, Side, StreamSide
 from streamproxy.proxy.socket_hooks import Killed, SocketHooks
@@ -66,6 +67,7 @@ class WebSocketRelay(Tunnel):
         for pump in (self._to_origin, self._to_client):
             pump.later = connection.proxy.later
             pump.broken = self._broke
+        self.memory = connection.proxy.memory
         make = StreamSide if plan.streams else MessageSide
         self._from_client: Side = make(self, plan, True, self._to_origin)
         self._from_origin: Side = make(self, plan, False, self._to_client)
@@ -170,6 +172,8 @@ class WebSocketRelay(Tunnel):
         if waiting and waiting + size > self._plan.most:
             raise ValueError("so much was injected that waits to be read that nothing more can be")
         message.timestamp = self._seconds()
+        if not self.memory.take(size + FRAME):
+            raise ValueError(f"nothing can be injected: {OUT_OF_MEMORY}")
         self._injected[side.from_client] += size + FRAME
         self.pour(side, self._injecting(side, message, size + FRAME))
 
@@ -179,7 +183,10 @@ class WebSocketRelay(Tunnel):
             turn = Pause("the next turn")
             self._connection.proxy.later(turn.settle)
             yield turn
+        if self._over:
+            return
         self._injected[side.from_client] -= size
+        self.memory.give_back(size)
         yield from side.injected(message)
 
     # What sides tell
@@ -261,6 +268,16 @@ class WebSocketRelay(Tunnel):
         self.end_both()
 
     # Ends
+
+    def drain(self) -> None:
+        """Both sides are told that the proxy goes away."""
+        if self._over or self._is_closing:
+            return
+        for side in (self._from_client, self._from_origin):
+            self.pour(side, side.closing(GOING_AWAY, "the proxy is stopping"))
+            side.over = True
+        self.data.closed(GOING_AWAY, "the proxy is stopping", None)
+        self.end_both()
 
     def _broke(self) -> None:
         """A pump has met an exception that nobody knew of."""
@@ -403,4 +420,8 @@ class WebSocketRelay(Tunnel):
             hooks.end()
         self._blamed = None
         # These and this refer to each other; without that, what is over is freed at once.
+        for side in (self._from_client, self._from_origin):
+            side.release()
+        self.memory.give_back(sum(self._injected.values()))
+        self._injected = {True: 0, False: 0}
         self._from_client = self._from_origin = NO_SIDE

@@ -10,9 +10,27 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from streamproxy.rules.interception import Address, Destinations, Range, destination
+from streamproxy.rules.match import host_forms
 
 # Where machines in a cloud are told their own secrets, and what else only speaks to its neighbours.
-DENIED_ORIGINS = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254")
+DENIED_ORIGINS = (
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+)
+# A connection to an address of all zeros reaches this machine.
+_ZEROS = {ipaddress.ip_address("0.0.0.0"): "127.0.0.1", ipaddress.ip_address("::"): "::1"}
+# IPv6 addresses with an IPv4 one in them that they lead to, and how far from the right it stands, in bits:
+# IPv4-compatible ones (RFC 4291 section 2.5.5.1), NAT64 (RFC 6052 section 2.1), 6to4 (RFC 3056 section 2).
+_WITH_IPV4_INSIDE = (
+    (ipaddress.IPv6Network("::/96"), 0),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
+    (ipaddress.IPv6Network("2002::/16"), 80),
+)
 
 
 class Clients:
@@ -49,11 +67,27 @@ class Origins(NamedTuple):
 
         `host` is in lower case, IPv6 without brackets, and may be an address itself.
         """
-        found = (plain_address(address),)
-        denied = self.deny.name(host, port) or self.deny.range(found, port)
+        found = reached(address)
+        denied = self.deny.name(host, port) or self.deny.range(_led_to(found), port)
         if denied is not None:
             return f"access.origins.deny: {denied}"
         if self.allow and self.allow.name(host, port) is None and self.allow.range(found, port) is None:
+            return "access.origins.allow: not listed"
+        return None
+
+    def refusal_by_name(self, host: str, port: int) -> str | None:
+        """The same, as far as it is known before anybody has looked the name up."""
+        for form in host_forms(host):
+            try:
+                refused = self.refusal(host, port, form)
+            except ValueError:
+                continue
+            if refused is not None:
+                return refused
+        denied = self.deny.name(host, port)
+        if denied is not None:
+            return f"access.origins.deny: {denied}"
+        if self.allow and not self.allow.ranges and self.allow.name(host, port) is None:
             return "access.origins.allow: not listed"
         return None
 
@@ -77,3 +111,24 @@ def plain_address(text: str) -> Address:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def reached(text: str) -> tuple[Address, ...]:
+    """What a connection to an address reaches: itself, and what all zeros stand for. Raises ValueError."""
+    address = plain_address(text)
+    zeros = _ZEROS.get(address)
+    return (address,) if zeros is None else (address, ipaddress.ip_address(zeros))
+
+
+def _led_to(addresses: Iterable[Address]) -> list[Address]:
+    """The addresses, and those that they may lead to on the way."""
+    found: list[Address] = []
+    for address in addresses:
+        found.append(address)
+        if isinstance(address, ipaddress.IPv6Address) and not (address.is_loopback or address.is_unspecified):
+            found += [
+                ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+                for network, shift in _WITH_IPV4_INSIDE
+                if address in network
+            ]
+    return found

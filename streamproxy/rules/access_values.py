@@ -20,7 +20,9 @@ from streamproxy.rules.values import expected, line, one_or_many, refused
 
 _LARGEST_FILE = 16 << 20
 # The work that a hash asks for is 2 to the power of its cost (4 to 31): at 17 it would be 10 seconds for each password.
-_BCRYPT = re.compile(rb"\$2[aby]\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
+# Of the salt's last character only two bits count, and the library takes no other.
+_BCRYPT = re.compile(rb"\$2[aby]\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _TOKEN = re.compile(r"[!-~]{16,4096}")
 
 
@@ -29,7 +31,7 @@ def clients(value: Any) -> Clients:
     ranges = []
     for index, member in enumerate(one_or_many(value)):
         try:
-            read = destination(line(member))
+            read = destination(member) if isinstance(member, str) and member else None
         except PatternError:
             read = None
         if not isinstance(read, Range) or read.port is not None:
@@ -51,7 +53,10 @@ def _content(path: str) -> bytes:
 
 
 def htpasswd(value: Any) -> Mapping[str, bytes]:
-    """The users of a password file, as `htpasswd -B` writes it, with what it has of their passwords."""
+    """The users of a password file, as `htpasswd -B` writes it, with what it has of their passwords.
+
+    Names are in UTF-8, without control characters, which no client could send (RFC 7617 section 2).
+    """
     path = line(value)
     users: dict[str, bytes] = {}
     for number, row in enumerate(_content(path).splitlines(), 1):
@@ -63,7 +68,12 @@ def htpasswd(value: Any) -> Mapping[str, bytes]:
             raise refused(f"{path}:{number}: expected NAME:HASH")
         if not _BCRYPT.fullmatch(kept):
             raise refused(f"{path}:{number}: expected a bcrypt hash of cost 4 to 16, as htpasswd -B makes it")
-        name = user.decode(errors="surrogateescape")
+        try:
+            name = user.decode()
+        except UnicodeDecodeError:
+            raise refused(f"{path}:{number}: expected a name in UTF-8") from None
+        if _CONTROL.search(name):
+            raise refused(f"{path}:{number}: expected a name without control characters")
         if name in users:
             raise refused(f"{path}:{number}: there is a user of that name already")
         users[name] = kept

@@ -6,11 +6,14 @@ kind. Nothing is opened here.
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import PlainValidator
 
+from streamproxy.rules.match import host_forms
 from streamproxy.rules.values import CONTROL, expected
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9_]*):(?=.)", re.ASCII)
@@ -19,6 +22,8 @@ _ENDPOINT_KEYWORDS = frozenset(("port", "interface", "backlog"))
 _ENDPOINTS = _PORT_ENDPOINTS | {"unix", "systemd", "haproxy"}
 _SEPARATOR = re.compile(r"(?<!\\):")
 _INHERITED = "systemd:name="
+# What comes before the endpoint that it's about: clients are told of by a balancer in front.
+_TOLD_OF = "haproxy:"
 
 
 class Listening(NamedTuple):
@@ -66,6 +71,31 @@ def listening(description: str) -> Listening | None:
 def inherited_name(description: str) -> str | None:
     """The name of the sockets that systemd is to give; None where the endpoint is another."""
     return description.removeprefix(_INHERITED) if description.startswith(_INHERITED) else None
+
+
+def beyond_loopback(descriptions: Iterable[str]) -> list[str]:
+    """Those of the endpoints that listen where others than this machine come by, as far as their text tells.
+
+    What it doesn't tell (names of interfaces, systemd's sockets) is known when they are bound, and isn't among them.
+    """
+    return [each for each in descriptions if _is_beyond_loopback(each)]
+
+
+def _is_beyond_loopback(description: str) -> bool:
+    while description.startswith(_TOLD_OF):
+        description = description.removeprefix(_TOLD_OF)
+    where = listening(description)
+    if where is None:
+        return False
+    if not where.interface:
+        return True
+    # A resolver takes 127.1 for an address, too.
+    for form in reversed(host_forms(where.interface)):
+        try:
+            return not ipaddress.ip_address(form.partition("%")[0]).is_loopback
+        except ValueError:
+            continue
+    return False
 
 
 Endpoint = Annotated[str, PlainValidator(endpoint)]

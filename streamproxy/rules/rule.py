@@ -136,15 +136,15 @@ class Rule:
     """One rule, made ready to be held against heads."""
 
     __slots__ = (
-        "_content_types",
-        "_headers",
-        "_methods",
         "answer",
+        "content_types",
         "decides",
         "folder",
+        "headers",
         "hosts",
         "is_for_connect_alone",
         "may_refuse",
+        "methods",
         "name",
         "paths",
         "redirect",
@@ -158,11 +158,11 @@ class Rule:
         self.name = name
         match = rule.match
         self.hosts = match.host
-        self._methods = match.method
+        self.methods = match.method
         self.paths = match.path
         self.urls = match.url
-        self._headers = tuple((field.lower().encode(), test) for field, test in match.header.items())
-        self._content_types = match.content_type
+        self.headers = tuple((field.lower().encode(), test) for field, test in match.header.items())
+        self.content_types = match.content_type
         self.request = _part(name, rule.request)
         self.response = _part(name, rule.response)
         self.websocket = _websocket_part(name, rule, place)
@@ -172,7 +172,7 @@ class Rule:
         # Whether it says where a request goes, or that it doesn't go at all.
         self.decides = self.answer is not None or self.redirect is not None
         # Whether no request can match that isn't a CONNECT.
-        methods = self._methods.patterns
+        methods = self.methods.patterns
         self.is_for_connect_alone = bool(methods) and all(
             method.is_wildcard and method.text == "CONNECT" for method in methods
         )
@@ -185,25 +185,25 @@ class Rule:
     def holds_for(self, method: str, asked: Asked) -> bool:
         """Whether method, path and URL match; the host is known to."""
         return (
-            (not self._methods.patterns or self._methods.matches(method))
+            (not self.methods.patterns or self.methods.matches(method))
             and (not self.paths.patterns or self.paths.match_any(asked.paths))
             and (not self.urls.patterns or self.urls.match_any(asked.urls))
         )
 
     def heads_match(self, *heads: Headers) -> bool:
         """Whether header and content_type match: the request's head alone, or either of both messages'."""
-        if self._content_types and not content_type_holds(self._content_types, *heads):
+        if self.content_types and not content_type_holds(self.content_types, *heads):
             return False
-        return all(header_holds(name, test, *heads) for name, test in self._headers)
+        return all(header_holds(name, test, *heads) for name, test in self.headers)
 
     def may_match_response(self, request: Headers) -> bool:
         """Whether a response may make `heads_match`; only a field that must be absent can rule that out."""
-        return not any(test is False and name in request for name, test in self._headers)
+        return not any(test is False and name in request for name, test in self.headers)
 
     @property
     def holds_on(self) -> bool:
         """Whether it holds for both heads together if it does for the request's: no field must be absent."""
-        return not any(test is False for _, test in self._headers)
+        return not any(test is False for _, test in self.headers)
 
     def path_tail(self, asked: Asked) -> str | None:
         """What the trailing `*` of the path pattern stood for."""
@@ -228,10 +228,10 @@ class Rule:
     @property
     def has_head_conditions(self) -> bool:
         """Whether header or content_type is given."""
-        return bool(self._headers or self._content_types)
+        return bool(self.headers or self.content_types)
 
     def _may_refuse(self) -> bool:
-        if self.answer is None or not self.answer.refusal or (self._methods and not self._methods.matches("CONNECT")):
+        if self.answer is None or not self.answer.refusal or (self.methods and not self.methods.matches("CONNECT")):
             return False
         paths = self.paths.patterns
         if paths and not any(path.is_wildcard and _ANY_PATH.fullmatch(path.text) for path in paths):
@@ -263,7 +263,7 @@ class Rule:
         """
         if not self.has_head_conditions:
             return True
-        return bool(self._methods) and not self._methods.matches(_NO_METHOD) and self.heads_match(headers)
+        return bool(self.methods) and not self.methods.matches(_NO_METHOD) and self.heads_match(headers)
 
 
 def _answer(name: str, rule: schema.Rule) -> Answer | None:

@@ -7,18 +7,23 @@ decided about a message: see `ruleset`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, PlainValidator, model_validator
 
-from streamproxy.rules import access_values, tls_values, values, verdict
+from streamproxy.rules import access_values, tls_values, values
 from streamproxy.rules.access import Access as AccessPolicy
 from streamproxy.rules.access import Clients, Origins
 from streamproxy.rules.endpoint import Endpoint
 from streamproxy.rules.interception import Destinations
-from streamproxy.rules.match import HostPatterns, Patterns, type_pattern
+from streamproxy.rules.match import Patterns, type_pattern
+from streamproxy.rules.rule_schema import Changes as Changes
+from streamproxy.rules.rule_schema import MessageChange as MessageChange
+from streamproxy.rules.rule_schema import Rule as Rule
+from streamproxy.rules.section import Lines, OneOrMany
+from streamproxy.rules.section import Section as Section
 from streamproxy.rules.trust import NO_CERTIFICATE, VERIFIED
-from streamproxy.rules.values import Boolean, Line, Seconds, Size, Unbuilt, count, one_of, one_or_many, size
+from streamproxy.rules.values import Boolean, Line, Seconds, Size, Unbuilt, count, one_of, size
 
 STREAMED_TYPES = (
     "text/event-stream",
@@ -30,43 +35,29 @@ ENDPOINT = "tcp:8080:interface=127.0.0.1"
 ADMIN_ENDPOINT = "tcp:8081:interface=127.0.0.1"
 MODES = ("forward", "reverse", "upstream", "socks5", "transparent")
 
-OneOrMany = BeforeValidator(one_or_many)
-Lines = Annotated[tuple[Line, ...], OneOrMany]
 
-
-class Section(BaseModel):
-    """A mapping of known keys. Null is the same as leaving a key out, but for those in `never_null`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-    never_null: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_nulls(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        known = {field.alias or name for name, field in cls.model_fields.items()} - cls.never_null
-        return {key: value for key, value in given.items() if value is not None or key not in known}
-
-
-SectionT = TypeVar("SectionT", bound=Section)
-
-
-def _as_listener(value: Any) -> Any:
+def as_listener(value: Any) -> Any:
+    """A listener may be written as its endpoint alone."""
     return value if isinstance(value, dict) else {"endpoint": value}
 
 
 class Listener(Section):
     endpoint: Endpoint
+    """Where to listen: a Twisted endpoint string such as tcp:8080:interface=127.0.0.1, or systemd:name=NAME for the
+    sockets that systemd gives by that name."""
     mode: Annotated[str, PlainValidator(one_of(*MODES)), Unbuilt("forward")] = "forward"
+    """What is spoken there; only forward is built."""
     to: Annotated[Line | None, Unbuilt()] = None
+    """The origin behind a reverse proxy; isn't built yet."""
 
 
 class Authority(Section):
     """A CA of the user's own. `key` None: it stands in the certificate's file, too."""
 
     certificate: tls_values.CertificateFile
+    """The PEM file with the CA's certificate, and those that vouch for it."""
     key: tls_values.KeyFile | None = None
+    """The PEM file with its private key, without a passphrase; left out: the certificate's file has it."""
 
     @model_validator(mode="after")
     def _has_a_key(self) -> Self:
@@ -77,55 +68,93 @@ class Authority(Section):
 
 class Tls(Section):
     intercept: Boolean = True
+    """Whether what comes through CONNECT is read; false: it is passed on unread."""
     passthrough: tls_values.DestinationList = Destinations()
+    """What is never intercepted: hosts such as *.bank.example or host.example:8443, and ranges such as 10.0.0.0/8."""
     only: tls_values.DestinationList = Destinations()
+    """If anything is listed here, nothing else is intercepted; written as in passthrough."""
     verify_upstream: tls_values.Verification = VERIFIED
+    """Whether origins must prove who they are: true, or hosts for which it is false."""
     trusted_ca: Annotated[tuple[tls_values.CertificateFile, ...], OneOrMany] = ()
+    """PEM files of CAs to trust, beside the system's."""
     minimum_version: tls_values.MinimumVersion = "1.2"
+    """The least version of TLS that is spoken, with clients and origins."""
     client_certificate: tls_values.ClientCertificates = NO_CERTIFICATE
+    """A PEM file (certificate and key) for origins that ask for one; or hosts, each with its file."""
     authority: Authority | None = None
+    """A CA of your own, in place of the one that the proxy makes."""
 
 
 class Limits(Section):
     head: Annotated[int, PlainValidator(size(256, 16 << 20))] = 64 << 10
+    """A message's first line and its header fields; past it 431, or 502 for an origin's."""
     fields: Annotated[int, PlainValidator(count(1, 100_000))] = 200
+    """How many header fields a message may have."""
     trailers: Annotated[int, PlainValidator(size(0, 16 << 20))] = 16 << 10
+    """The fields behind a chunked body."""
     held_body: Size = 8 << 20
+    """A body that is held whole; past it 413 (a request) or 502 (a response)."""
     body: Size | None = None
+    """Any body; null: no limit."""
     websocket_message: Size = 16 << 20
+    """A message that is put together; past it the WebSocket is closed (1009)."""
     capture: Size = 64 << 10
+    """What is captured of a body, where the rule doesn't say."""
     captures: Size = 64 << 20
+    """What is captured of all bodies under way, in memory."""
     capture_files: Size = 1 << 30
+    """What is captured of all bodies since the start, in files."""
     decoded_body: Size = 16 << 30
+    """What a compressed body that a rule reads may come to."""
     decoded_ratio: Annotated[int, PlainValidator(count(1, 1_000_000))] = 250
+    """How many times its size a compressed body may come to, from 4m on."""
     event: Annotated[int, PlainValidator(size(1))] = 1 << 20
+    """A server-sent event, or a line, that a function is asked about."""
     memory: Annotated[int, PlainValidator(size(1 << 20))] = 256 << 20
+    """All that is held at a time, of all exchanges together."""
     upload_rate: Size = 16
+    """A request's body that nothing answers yet has to come at so many bytes a second."""
     connections: Annotated[int, PlainValidator(count(1, 10_000_000))] = 10_000
+    """Connections from clients, at one time."""
 
 
 class Timeouts(Section):
     connect: Seconds = 10.0
+    """Seconds until the origin takes the connection, its name's look-up included."""
     handshake: Seconds = 10.0
+    """Seconds until TLS is agreed upon, with a client or an origin."""
     head: Seconds = 30.0
+    """Seconds until a head is there, once it has begun."""
     idle: Seconds = 300.0
+    """Seconds in an exchange in which nothing moves."""
     keepalive: Seconds = 75.0
+    """Seconds between two exchanges of one connection."""
     tunnel: Seconds = 3600.0
+    """Seconds in a tunnel in which nothing moves."""
     regex: Seconds = 0.25
+    """Seconds that a regex may take for 64k of a body, beside a quarter of all time."""
     script: Seconds = 2.0
+    """Seconds for one call of a script, which is interrupted then."""
     script_budget: Seconds = 0.05
+    """Seconds past which a call of a script is told on the log."""
     drain: Seconds = 30.0
+    """Seconds that what is under way has when the proxy is to stop."""
 
 
 class AccessOrigins(Section):
     allow: tls_values.DestinationList = Origins().allow
+    """If anything is listed here, connections go nowhere else: hosts and ranges, as in tls.passthrough."""
     deny: tls_values.DestinationList = Origins().deny
+    """Where no connection goes, by name or by the address that a name resolves to."""
 
 
 class Access(Section):
     allow: access_values.ClientList = Clients()
+    """The addresses, or ranges such as 10.0.0.0/8, that clients may come from; none: any."""
     htpasswd: access_values.HtpasswdFile | None = None
+    """A file of users and their passwords, as htpasswd -B writes it; who isn't in it is answered 407."""
     origins: AccessOrigins = AccessOrigins()
+    """Where clients may be led to."""
 
     def as_data(self) -> AccessPolicy:
         """What it comes to."""
@@ -136,11 +165,16 @@ class Admin(Section):
     """The listener for operators. `token_file` None: only who is on this machine may use it."""
 
     endpoint: Endpoint = ADMIN_ENDPOINT
+    """Where to listen, as under listen."""
     token_file: access_values.TokenFile | None = None
+    """A file with the secret that each request must bring (Authorization: Bearer); left out: only who is on this
+    machine is served."""
     hosts: Lines = ()
+    """Names by which the listener is called, beside addresses and localhost."""
 
 
-def _as_admin(value: Any) -> Any:
+def as_admin(value: Any) -> Any:
+    """So may this one; false: there is none."""
     if value is False:
         return None
     return value if isinstance(value, dict) else {"endpoint": value}
@@ -150,156 +184,47 @@ class Log(Section):
     """`format`: text, JSON lines, or text with a JSON line for each exchange; `file` None: where twistd says."""
 
     format: Annotated[str, PlainValidator(one_of("mixed", "text", "json"))] = "mixed"
+    """mixed: text, and a line of JSON for each exchange; text: lines for people; json: every line is a JSON object."""
     file: access_values.AbsolutePath | None = None
-
-
-def left_out(section: type[SectionT]) -> SectionT:
-    """The section as it is when it's left out, the same one each time: pydantic would copy a default that has a dict
-    in it, for each rule, though nothing changes it."""
-    made = section()
-    return Field(default_factory=lambda: made)
-
-
-class Match(Section):
-    """What a rule applies to: all that is given must hold.
-
-    Null isn't the same as left out here. A pattern that somebody forgot to write would match everything.
-    """
-
-    never_null = frozenset(("host", "path", "method", "url", "header", "content_type"))
-
-    host: values.HostPatterns = HostPatterns(())
-    path: values.PathPatterns = Patterns(())
-    method: values.MethodPatterns = Patterns(())
-    url: values.UrlPatterns = Patterns(())
-    header: dict[values.HeaderName, values.HeaderTest] = {}
-    content_type: values.TypePatterns = Patterns(())
-
-
-class Edits(Section):
-    set: dict[values.SettableName, values.HeaderValue] = {}
-    add: dict[values.EditableName, values.HeaderValues] = {}
-    remove: Annotated[tuple[values.EditableName, ...], OneOrMany] = ()
-
-
-class Replace(Section):
-    find: values.FindText = None
-    regex: values.RegexText = None
-    put: values.PutText = Field(alias="with")
-
-
-class Pace(Section):
-    """A weak network; `rate` in bytes a second."""
-
-    rate: Annotated[int | None, PlainValidator(size(1))] = None
-    delay: Seconds | None = None
-
-
-class Fault(Section):
-    after: Annotated[tuple[int, str], PlainValidator(values.after)] = (0, "bytes")
-    action: Annotated[str, PlainValidator(one_of("reset", "cut", "stall", "corrupt"))] = "reset"
-    probability: values.Probability = 1.0
-    every: Annotated[int, PlainValidator(count(1, 1 << 40))] = 1
-    seed: Annotated[int | None, PlainValidator(count(0, 1 << 60))] = None
-
-    def as_data(self, rule: str) -> verdict.Fault:
-        """What it comes to; `rule` names who wants it."""
-        after, unit = self.after
-        return verdict.Fault(after, unit, self.action, rule, self.probability, self.every, self.seed)
-
-
-def _as_capture(value: Any) -> Any:
-    return {} if value is True else None if value is False else value
-
-
-class Capture(Section):
-    limit: Size | None = None
-    to: Annotated[str, PlainValidator(one_of("flow", "files"))] = "flow"
-
-
-class Changes(Section):
-    """What a rule does to one of the two messages."""
-
-    headers: Edits = left_out(Edits)
-    replace: Annotated[tuple[Replace, ...], OneOrMany] = ()
-    stream: Boolean | None = None
-    hold_back: Annotated[int, PlainValidator(size(1, 64 << 20))] = 4096
-    hold_time: Seconds | None = None
-    on_overrun: Annotated[str, PlainValidator(one_of("abort", "release"))] = "abort"
-    events: values.FunctionName = None
-    lines: values.FunctionName = None
-    transform: values.FunctionName = None
-    pace: Pace | None = None
-    fault: Fault | None = None
-    capture: Annotated[Capture | None, BeforeValidator(_as_capture)] = None
-
-    @model_validator(mode="after")
-    def _can_hold_what_it_finds(self) -> Self:
-        for index, each in enumerate(self.replace):
-            if each.find is not None and len(each.find) > self.hold_back:
-                raise values.expected(
-                    f"text no longer than hold_back, {self.hold_back} bytes", "replace", index, "find"
-                )
-        return self
-
-
-class MessageChange(Section):
-    """What is done to messages of a WebSocket: one of `put`, `drop` and `respond`, as `explain` sees to."""
-
-    sender: Annotated[str | None, PlainValidator(one_of("client", "origin"))] = Field(default=None, alias="from")
-    type: Annotated[str | None, PlainValidator(one_of("text", "binary"))] = None
-    find: values.FindText = None
-    regex: values.RegexText = None
-    put: values.OptionalPutText = Field(default=None, alias="with")
-    drop: Annotated[bool, PlainValidator(values.true)] = False
-    respond: values.OptionalPutText = None
-
-
-class WebSocket(Section):
-    """How WebSockets go."""
-
-    stream: Boolean | None = None
-    messages: Annotated[tuple[MessageChange, ...], OneOrMany] = ()
-
-
-class Respond(Section):
-    status: values.AnswerStatus = 200
-    headers: dict[values.EditableName, values.HeaderValues] = {}
-    text: values.AnswerText = None
-    file: values.ServedPath = None
-
-
-class Rule(Section):
-    never_null = frozenset(("match",))
-
-    name: Line | None = None
-    match: Match = left_out(Match)
-    request: Changes = left_out(Changes)
-    response: Changes = left_out(Changes)
-    websocket: WebSocket = left_out(WebSocket)
-    block: values.BlockStatus = None
-    respond: Respond | None = None
-    redirect_to: values.RedirectTo = None
+    """The file to append to, opened anew when it was renamed and on SIGUSR1; - is standard output; null: where twistd
+    says. Options of twistd's own win."""
 
 
 class Configuration(Section):
     """Everything that a configuration may say."""
 
     listen: Annotated[
-        tuple[Annotated[Listener, BeforeValidator(_as_listener)], ...], BeforeValidator(values.at_least_one)
+        tuple[Annotated[Listener, BeforeValidator(as_listener)], ...], BeforeValidator(values.at_least_one)
     ] = (Listener(endpoint=ENDPOINT),)
-    admin: Annotated[Admin | None, BeforeValidator(_as_admin)] = Admin()
+    """Where clients come in: Twisted endpoint strings, one or several."""
+    admin: Annotated[Admin | None, BeforeValidator(as_admin)] = Admin()
+    """The listener for operators; false: there is none."""
     log: Log = Log()
+    """How the log is written; changed by a restart."""
     state_dir: Line | None = None
+    """The folder of the CA and of captures; null: $STATE_DIRECTORY, or else ~/.streamproxy."""
     stream_large_bodies: Size | None = None
+    """A body larger than this is never held, unless a rule says so; null: there is no such size."""
     stream_websockets: Boolean = False
+    """Whether frames of WebSockets go on as they come, and can't be changed."""
     stream_content_types: values.StreamedTypes = Patterns(type_pattern(kind) for kind in STREAMED_TYPES)
+    """Bodies of these types are never held, unless a rule says so."""
     hold: Annotated[str, PlainValidator(one_of("needed", "always"))] = "needed"
+    """needed: a body is held whole only where something wants it whole; always: every body that nothing makes stream.
+    """
     write_size: Annotated[int, PlainValidator(size(16, 4096))] = 4096
+    """The largest piece that is written, never an amount that is waited for."""
     tls: Tls = Tls()
+    """What is read of TLS, and who is trusted."""
     limits: Limits = Limits()
+    """How much of anything there may be."""
     timeouts: Timeouts = Timeouts()
+    """How long anything may take."""
     access: Access = Access()
+    """Who may use the proxy, and where it may lead them. To listen beyond loopback, allow or htpasswd must be given."""
     scripts: Lines = ()
+    """Scripts in Python, by their files, from the configuration's folder or the working directory."""
     script_options: values.ScriptOptions = {}
+    """What these scripts declare as options, by name."""
     rules: tuple[Rule, ...] = ()
+    """Every rule that matches applies, in this order. Of answers and redirects the first decides."""

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -103,25 +104,28 @@ def line(value: Any) -> str:
     return read
 
 
+# What makes a reader gives a `partial`, so that `json_schema` can see what it reads.
 def size(least: int = 0, most: int = 1 << 60) -> Callable[[Any], int]:
     """A reader of sizes in bytes."""
-    fit = "" if (least, most) == (0, 1 << 60) else f" of {_size_text(least)} at the least"
-    if most < 1 << 60:
-        fit = f" from {_size_text(least)} to {_size_text(most)}"
-
-    def read(value: Any) -> int:
-        written = str(value) if isinstance(value, float) else _as_text(value)
-        parts = _SIZE.fullmatch(written) if written is not None else None
-        number = int(Fraction(parts[1]) * _SIZES[parts[2].lower()]) if parts else -1
-        if not least <= number <= most:
-            raise expected(f"a size{fit}, such as {_size_text(max(least, min(64 << 10, most)))}")
-        return number
-
-    return read
+    return partial(read_size, least, most)
 
 
-def _size_text(number: int) -> str:
-    for unit in ("m", "k"):
+def read_size(least: int, most: int, value: Any) -> int:
+    """A size in bytes, within bounds."""
+    written = str(value) if isinstance(value, float) else _as_text(value)
+    parts = _SIZE.fullmatch(written) if written is not None else None
+    number = int(Fraction(parts[1]) * _SIZES[parts[2].lower()]) if parts else -1
+    if not least <= number <= most:
+        fit = "" if (least, most) == (0, 1 << 60) else f" of {size_text(least)} at the least"
+        if most < 1 << 60:
+            fit = f" from {size_text(least)} to {size_text(most)}"
+        raise expected(f"a size{fit}, such as {size_text(max(least, min(64 << 10, most)))}")
+    return number
+
+
+def size_text(number: int) -> str:
+    """A size as it is written."""
+    for unit in ("g", "m", "k"):
         if number and number % _SIZES[unit] == 0:
             return f"{number // _SIZES[unit]}{unit}"
     return str(number)
@@ -129,13 +133,14 @@ def _size_text(number: int) -> str:
 
 def count(least: int, most: int) -> Callable[[Any], int]:
     """A reader of whole numbers."""
+    return partial(read_count, least, most)
 
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise expected(f"a whole number from {least} to {most}")
-        return int(value)
 
-    return read
+def read_count(least: int, most: int, value: Any) -> int:
+    """A whole number, within bounds."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise expected(f"a whole number from {least} to {most}")
+    return int(value)
 
 
 def seconds(value: Any) -> float:
@@ -148,13 +153,14 @@ def seconds(value: Any) -> float:
 
 def one_of(*words: str) -> Callable[[Any], str]:
     """A reader of a word from a list."""
+    return partial(read_word, words)
 
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or value not in words:
-            raise expected(f"{', '.join(words[:-1])} or {words[-1]}")
-        return value
 
-    return read
+def read_word(words: tuple[str, ...], value: Any) -> str:
+    """One of `words`."""
+    if not isinstance(value, str) or value not in words:
+        raise expected(f"{', '.join(words[:-1])} or {words[-1]}")
+    return value
 
 
 def boolean(value: Any) -> bool:
@@ -361,14 +367,21 @@ def each_pattern(value: Any, read: Callable[[str], T], flags: re.RegexFlag) -> l
 
 def patterns(read: Callable[[str], match.Pattern], flags: re.RegexFlag = re.NOFLAG) -> PlainValidator:
     """A reader of patterns of one kind."""
-    return PlainValidator(lambda value: match.Patterns(each_pattern(value, read, flags)))
+    return PlainValidator(partial(read_patterns, read, flags))
 
 
-def _streamed_types(value: Any) -> match.Patterns:
+def read_patterns(read: Callable[[str], match.Pattern], flags: re.RegexFlag, value: Any) -> match.Patterns:
+    """One pattern or several, each read by `read`."""
+    return match.Patterns(each_pattern(value, read, flags))
+
+
+def streamed_types(value: Any) -> match.Patterns:
+    """Patterns of types, or none of them."""
     return match.Patterns(() if value == [] else each_pattern(value, match.type_pattern, re.IGNORECASE))
 
 
-def _host_patterns(value: Any) -> match.HostPatterns:
+def host_patterns(value: Any) -> match.HostPatterns:
+    """Patterns of hosts."""
     read = each_pattern(value, match.host_pattern, re.IGNORECASE)
     return match.HostPatterns(
         found if isinstance(found, match.HostPattern) else match.HostPattern(found) for found in read
@@ -404,9 +417,9 @@ SettableName = Annotated[str, PlainValidator(settable_name)]
 EditableName = Annotated[str, PlainValidator(editable_name)]
 HeaderValues = Annotated[tuple[HeaderValue, ...], BeforeValidator(one_or_many)]
 HeaderTest = Annotated[match.Patterns | bool, PlainValidator(header_test)]
-HostPatterns = Annotated[match.HostPatterns, PlainValidator(_host_patterns)]
+HostPatterns = Annotated[match.HostPatterns, PlainValidator(host_patterns)]
 MethodPatterns = Annotated[match.Patterns, patterns(match.method_pattern, re.IGNORECASE)]
 PathPatterns = Annotated[match.Patterns, patterns(match.path_pattern)]
 UrlPatterns = Annotated[match.Patterns, patterns(match.url_pattern)]
 TypePatterns = Annotated[match.Patterns, patterns(match.type_pattern, re.IGNORECASE)]
-StreamedTypes = Annotated[match.Patterns, PlainValidator(_streamed_types)]
+StreamedTypes = Annotated[match.Patterns, PlainValidator(streamed_types)]

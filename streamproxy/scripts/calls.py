@@ -94,6 +94,7 @@ class Calls:
         "_thread",
         "_wake",
         "budget",
+        "failures",
         "most",
     )
 
@@ -105,6 +106,8 @@ class Calls:
         self._name = ""
         self._began = 0.0
         self._logged: dict[str, float] = {}
+        # Calls that failed.
+        self.failures = 0
         self._main = 0
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -160,6 +163,7 @@ class Calls:
 
     def failed(self, name: str, error: BaseException) -> ScriptError:
         """Log what a call of `name` raised; give the error to raise for it."""
+        self.failures += 1
         frames = _frames_of_user(error.__traceback__)
         where = _place(frames)
         if isinstance(error, ScriptHung):

@@ -7,36 +7,35 @@ goes on through the writer as if it had just come.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
 from streamproxy.filters.chain import Chain, Pause
 from streamproxy.filters.tap import Seeing, show
+from streamproxy.memory import OUT_OF_MEMORY, OutOfMemory
 from streamproxy.rules.verdict import How, RequestVerdict, ResponseVerdict
+from streamproxy.stream.batches import Batch, after, as_batches, batched, encoded, filtered, message_bytes
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.spool import Spool, SpoolFull
-from streamproxy.wire.chunked import BodyWriter, ChunksMade
-from streamproxy.wire.framing import unvouched
+from streamproxy.wire.chunked import BodyWriter
 from streamproxy.wire.message import BodyEvent, End, Framing, Kind
 
-# What of a held body is made into bytes at once.
-BATCH_BYTES = 65536
-BATCH_EVENTS = 512
-# From so many bytes on a chunk is written in parts.
-LARGE = 16384
 NOTHING: frozenset[bytes] = frozenset()
+CANNOT_BE_HELD = f"can't be held: {OUT_OF_MEMORY}"
 Verdict = RequestVerdict | ResponseVerdict
 
 # Told the body's final length where it is known because the body was held whole, else None; gives the bytes of the
 # head and the writer of the body behind it.
 BeginMessage = Callable[[int | None], tuple[bytes, BodyWriter]]
-# Some events of a body, or that there are none before something is over.
-Batch = list[BodyEvent] | Pause
 
 
 class BodyTooLarge(Exception):
     """The body is larger than a limit; in words, to stand behind "the body"."""
+
+
+class NoRoom(Exception):
+    """What would have to be held of the body can't be, as so much else is; in words, to stand behind "the body"."""
 
 
 class Striking(Protocol):
@@ -100,10 +99,13 @@ class BodyPath:
         "_dead",
         "_ended",
         "_hold_time",
+        "_kept",
+        "_memory",
         "_most",
         "_pausing",
         "_plain",
         "_pump",
+        "_released",
         "_removed",
         "_spool",
         "_stages",
@@ -138,7 +140,12 @@ class BodyPath:
         # What rules remove stays away from the trailers too, or a field that is sent late would get past them.
         self._removed = frozenset(name for edit in said.edits for name in edit.remove) if said.edits else NOTHING
         self._begin = begin
-        self._spool = Spool(way.limit) if way.how is How.HELD else None
+        self._memory = memory = pump.memory
+        self._spool = Spool(way.limit, memory) if way.how is How.HELD else None
+        # What is in it goes on, and may have to go again.
+        self._released: Spool | None = None
+        # Bytes that filters keep back, as far as they were counted.
+        self._kept = 0
         # A held body's batches that aren't in the spool yet, since a filter waits for something.
         self._batches: deque[Iterator[Batch]] = deque()
         # What the first of them waits for.
@@ -177,6 +184,8 @@ class BodyPath:
         ended = type(end) is End
         if self._removed and type(end) is End:
             events = [*events[:-1], End(end.trailers.without(self._removed))]
+        if self._chain is not None:
+            self._count_kept(self._chain)
         if self._spool is not None:
             self._hold(events, self._spool, ended)
         elif not self._plain:
@@ -187,6 +196,19 @@ class BodyPath:
             self._pump.finish(self._writer.encode(events))
         else:
             self._pump.write(self._writer.encode(events))
+
+    def _count_kept(self, chain: Chain) -> None:
+        """Count what filters have kept of what came before."""
+        memory = self._memory
+        if memory is None:
+            return
+        kept = chain.kept_back
+        if kept > self._kept:
+            if not memory.take(kept - self._kept):
+                raise NoRoom(CANNOT_BE_HELD)
+        else:
+            memory.give_back(self._kept - kept)
+        self._kept = kept
 
     def keep_back(self) -> None:
         """The message is going to be cut: what a filter keeps back now, it keeps for good."""
@@ -200,7 +222,13 @@ class BodyPath:
             return
         self._dead = True
         self._batches.clear()
-        self._spool = None
+        for spool in (self._spool, self._released):
+            if spool is not None:
+                spool.release()
+        self._spool = self._released = None
+        if self._memory is not None:
+            self._memory.give_back(self._kept)
+            self._kept = 0
         self.keep_back()
         if self._chain is not None:
             self._chain.abort(why)
@@ -211,7 +239,7 @@ class BodyPath:
         assert stages is not None
         if stages.received is not None:
             show(events, stages.received)
-        return iter((events,)) if chain is None else _filtered(events, chain)
+        return iter((events,)) if chain is None else filtered(events, chain)
 
     def _stream(self, batches: Iterator[Batch], ended: bool) -> None:
         """Send `batches` on, each as there is room for it."""
@@ -232,13 +260,13 @@ class BodyPath:
 
     def _pour(self, batches: Iterator[Batch], writer: BodyWriter) -> None:
         fault, sent = (None, None) if self._stages is None else (self._stages.fault, self._stages.sent)
-        self._pump.pour(_encoded(batches, writer, sent) if fault is None else fault.strike(batches, writer))
+        self._pump.pour(encoded(batches, writer, sent) if fault is None else fault.strike(batches, writer))
 
     def _let_go_of_held_bytes(self, pieces: Iterator[bytes | Pause]) -> None:
         """What a filter kept back for too long goes on."""
         if self._dead or self._writer is None:
             return
-        self._pour(_as_batches(pieces), self._writer)
+        self._pour(as_batches(pieces), self._writer)
 
     def _hold(self, events: list[BodyEvent], spool: Spool, ended: bool) -> None:
         """Keep `events`; all that was kept goes on if the body has ended, or is let go."""
@@ -251,7 +279,7 @@ class BodyPath:
             self._pump.waited()
             self._release(spool, None, False)
             if self._pausing is not None and self._batches:
-                self._batches[0] = _after(self._pausing, self._batches[0])
+                self._batches[0] = after(self._pausing, self._batches[0])
             while self._batches:
                 self._stream(self._batches.popleft(), False)
             self._stream(batches, ended)
@@ -281,6 +309,8 @@ class BodyPath:
                 waiting.popleft()
         except SpoolFull:
             raise BodyTooLarge("is too large to be held") from None
+        except OutOfMemory:
+            raise NoRoom(CANNOT_BE_HELD) from None
         if self._ended:
             self._became_whole()
 
@@ -327,13 +357,14 @@ class BodyPath:
 
     def _release(self, spool: Spool, length: int | None, whole: bool) -> None:
         """What was kept goes on, as there is room for it: to make bytes of all of it at once could take long."""
-        self._spool = None
+        self._spool, self._released = None, spool
+        spool.passes = not whole
         head, writer = self._begin(length)
         self._writer = writer
         if whole and (self._stages is None or self._stages.fault is None):
-            self.whole = partial(_message, head, spool, writer)
+            self.whole = partial(message_bytes, head, spool, writer)
         if self._plain:
-            self._pump.pour(_message(head, spool, writer))
+            self._pump.pour(message_bytes(head, spool, writer))
         else:
             self._pump.write(head)
             self._pour(batched(spool.events()), writer)
@@ -348,82 +379,3 @@ class BodyPath:
             self._pump.finish(message)
         else:
             self._pump.write(message)
-
-
-def batched(events: Iterable[BodyEvent]) -> Iterator[list[BodyEvent]]:
-    """`events` a few at a time: about as many as one read would have brought."""
-    batch: list[BodyEvent] = []
-    size = 0
-    for event in events:
-        batch.append(event)
-        size += len(event) if type(event) is bytes else 0
-        if size >= BATCH_BYTES or len(batch) >= BATCH_EVENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _message(head: bytes, spool: Spool, writer: BodyWriter) -> Iterator[bytes]:
-    """The bytes of a message whose body was held. No function within another: compiled, that would keep the body."""
-    yield head
-    for events in batched(spool.events()):
-        yield writer.encode(events)
-
-
-def _encoded(batches: Iterator[Batch], writer: BodyWriter, sent: Seeing | None) -> Iterator[bytes | Pause]:
-    """The bytes of each of `batches`, made when they are asked for, and seen by `sent`."""
-    for events in batches:
-        if isinstance(events, Pause):
-            yield events
-        else:
-            if sent is not None:
-                show(events, sent)
-            first = events[0] if len(events) == 1 else None
-            if type(first) is bytes and len(first) >= LARGE and isinstance(writer, ChunksMade):
-                # One chunk, without a copy of it.
-                begins, ends = writer.around(len(first))
-                yield begins
-                yield first
-                yield ends
-            else:
-                yield writer.encode(events)
-
-
-def _after(pause: Pause, batches: Iterator[Batch]) -> Iterator[Batch]:
-    yield pause
-    yield from batches
-
-
-def _as_batches(pieces: Iterable[bytes | Pause]) -> Iterator[Batch]:
-    for piece in pieces:
-        if type(piece) is not bytes:
-            assert isinstance(piece, Pause)
-            yield piece
-        else:
-            # Nothing came of much: a turn may end here.
-            nothing: list[BodyEvent] = []
-            yield [piece] if piece else nothing
-
-
-def _filtered(events: list[BodyEvent], filters: Chain) -> Iterator[Batch]:
-    """`events` with their bytes through `filters`: each bit of what goes in as what comes out of it.
-
-    The marks of chunks go, for the bytes between them have changed; and so do trailers that vouch for the old ones.
-    """
-    for event in events:
-        if type(event) is bytes:
-            yield from _as_batches(filters.feed(event))
-        elif type(event) is End:
-            end = End(unvouched(event.trailers))
-            # The last of the bytes and the body's end go together.
-            last: list[BodyEvent] = []
-            for batch in _as_batches(filters.finish()):
-                if last or not batch:
-                    yield last
-                    last = []
-                if isinstance(batch, Pause):
-                    yield batch
-                else:
-                    last = batch
-            yield [*last, end]

@@ -11,6 +11,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from streamproxy.memory import Memory
 from streamproxy.stream.sink import Sink
 
 # What may wait here, in bytes: what a network with this rate and delay has on its way, within these.
@@ -24,11 +25,17 @@ CATCH_UP: Final = 0.1
 
 
 class PacedSink(Sink):
-    """Writes to `sink` at `rate` bytes a second (None: at once), a byte `delay` seconds after it was written here."""
+    """Writes to `sink` at `rate` bytes a second (None: at once), a byte `delay` seconds after it was written here.
 
-    def __init__(self, sink: Sink, rate: int | None, delay: float, clock: IReactorTime) -> None:
+    What waits here is counted in `memory`.
+    """
+
+    def __init__(
+        self, sink: Sink, rate: int | None, delay: float, clock: IReactorTime, memory: Memory | None = None
+    ) -> None:
         # It is no transport's producer, so it takes nothing from what a sink is but its form.
         self._below = sink
+        self._memory = memory
         self._rate = rate
         self._delay = delay
         self._clock = clock
@@ -53,10 +60,15 @@ class PacedSink(Sink):
         """Hand `data` on when its time has come."""
         self.sent += len(data)
         self._waiting.append((self._clock.seconds() + self._delay, bytes(data)))
-        self._held += len(data)
+        self._hold(len(data))
         self.pending = True
         self.full = self._is_full()
         self._let_pass()
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        if self._memory is not None:
+            self._memory.add(more)
 
     def cork(self) -> None:
         pass
@@ -70,7 +82,7 @@ class PacedSink(Sink):
             self._later.cancel()
             self._later = None
         self._waiting.clear()
-        self._held = 0
+        self._hold(-self._held)
         self.pump = None
         self.pending = False
         if self._below.pump is self:
@@ -108,7 +120,7 @@ class PacedSink(Sink):
                     self._waiting.popleft()
                 else:
                     self._waiting[0] = (due, data[len(part) :])
-                self._held -= len(part)
+                self._hold(-len(part))
                 self._below.write(part)
         finally:
             self._sending = False

@@ -34,7 +34,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from streamproxy.counts import PASSING
 from streamproxy.filters.chain import Pause
+from streamproxy.memory import Memory
 from streamproxy.stream.sink import MOST_GATHERED, Sink
 from streamproxy.stream.valve import Valve
 
@@ -55,6 +57,7 @@ class Pump:
     __slots__ = (
         "_abandoned",
         "_at",
+        "_counted",
         "_finishing",
         "_pause",
         "_queue",
@@ -63,10 +66,13 @@ class Pump:
         "_sink",
         "_size",
         "_valve",
+        "_waits_since",
         "blocked_since",
+        "blocks",
         "broken",
         "flushed",
         "later",
+        "memory",
     )
 
     def __init__(
@@ -79,6 +85,9 @@ class Pump:
         self.broken: Callable[[], None] | None = None
         # Calls a function in the next turn of the reactor; without it turns have no end.
         self.later: Callable[[Callable[[], None]], None] | None = None
+        # Where what waits here, and in the transport below, is counted; and how much of it is.
+        self.memory: Memory | None = None
+        self._counted = 0
         self._sink: Sink | None = None
         self._queue: deque[bytes | Iterator[bytes | Pause]] = deque()
         # What is waited for, and has nothing to do with the sink.
@@ -89,6 +98,10 @@ class Pump:
         self._abandoned = False
         # When it last could not write on, or made its last progress since; None while nothing is in its way.
         self.blocked_since: float | None = None
+        # How often something was in its way.
+        self.blocks = 0
+        # Since when something has waited, whatever has gone on since.
+        self._waits_since: float | None = None
 
     @property
     def queued(self) -> int:
@@ -129,7 +142,7 @@ class Pump:
     def wait_for(self, pause: Pause) -> None:
         """Whoever makes what will be written waits for `pause`, until `waited`: keep the source waiting, too."""
         self._pause = pause
-        self.blocked_since = self._seconds()
+        self._blocked()
         if self._valve is not None:
             self._valve.close(SINK_FULL)
 
@@ -142,7 +155,7 @@ class Pump:
             self._run()
         else:
             # What waited is held, and more of it may come: nothing has been written that would need a sink.
-            self.blocked_since = None
+            self.blocked_since = self._waits_since = None
             if self._valve is not None:
                 self._valve.open(SINK_FULL)
 
@@ -172,7 +185,8 @@ class Pump:
         self._queue.clear()
         self._pause = None
         self._at = 0
-        self.blocked_since = None
+        self.blocked_since = self._waits_since = None
+        self._count(0)
         self.give_up_valve()
         self._let_go_of_sink()
 
@@ -227,20 +241,46 @@ class Pump:
         sink, queue = self._sink, self._queue
         ended = self._finishing and not queue and self._pause is None
         if ended and (sink is None or not sink.pending):
-            self.blocked_since = None
+            self._has_gone_on(moved)
             self._let_go_of_sink()
             flushed, self.flushed = self.flushed, None
             if flushed is not None:
                 flushed()
         elif ended or queue or sink is None or sink.full or self._pause is not None:
             if self.blocked_since is None or moved:
-                self.blocked_since = self._seconds()
+                self._blocked()
+            self._count(self.queued + (MOST_GATHERED if sink is not None and sink.full else 0))
             if self._valve is not None:
                 self._valve.close(SINK_FULL)
         elif self.blocked_since is not None:
-            self.blocked_since = None
+            self._has_gone_on(moved)
             if self._valve is not None:
                 self._valve.open(SINK_FULL)
+        elif moved:
+            PASSING.at_once += 1
+
+    def _blocked(self) -> None:
+        """Something is in its way now, or still is after some progress."""
+        self.blocked_since = now = self._seconds()
+        if self._waits_since is None:
+            self._waits_since = now
+            self.blocks += 1
+
+    def _has_gone_on(self, moved: bool) -> None:
+        """Nothing waits any more: count for how long it did."""
+        since = self._waits_since
+        self.blocked_since = self._waits_since = None
+        self._count(0)
+        if since is not None:
+            PASSING.waited.observe(self._seconds() - since)
+        elif moved:
+            PASSING.at_once += 1
+
+    def _count(self, size: int) -> None:
+        """So many bytes wait."""
+        if self.memory is not None and size != self._counted:
+            self.memory.add(size - self._counted)
+            self._counted = size
 
     def _move(self) -> bool:
         """Write until there is no more, or no more room; whether anything was written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from streamproxy.counts import UNCOUNTED, Traffic
 from streamproxy.stream.transport import IStreamTransport
 
 # What Twisted reads at a time, and what is read while that is too little, in bytes.
@@ -18,17 +19,20 @@ FULL_READS: Final = 8
 
 
 class ReadSize:
-    """The read size of one transport; of one that has none, as TLS, nothing is changed."""
+    """The read size of one transport; of one that has none, as TLS, nothing is changed. What is read is counted in
+    `traffic`."""
 
-    __slots__ = ("_full", "_transport")
+    __slots__ = ("_full", "_traffic", "_transport")
 
-    def __init__(self, transport: IStreamTransport) -> None:
+    def __init__(self, transport: IStreamTransport, traffic: Traffic = UNCOUNTED) -> None:
+        self._traffic = traffic
         self._transport = transport if getattr(transport, "bufferSize", None) == READ else None
         # Full reads in a row.
         self._full = 0
 
     def saw(self, size: int) -> None:
         """A read has brought so many bytes."""
+        self._traffic.received += size
         if size < READ:
             if self._full >= FULL_READS and self._transport is not None:
                 self._transport.bufferSize = READ  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from streamproxy.counts import UNCOUNTED, Traffic
 from streamproxy.stream.transport import IStreamTransport
 
 # What is gathered is sent when it comes to so many bytes, or to so many pieces: the kernel takes 1024 at a time.
@@ -40,10 +41,12 @@ def _nothing() -> None:
 
 
 class Sink:
-    """Counts what is written to `transport` (`sent`, in bytes), whose producer it is; knows whether it is `full`."""
+    """Counts what is written to `transport` (`sent`, in bytes; and in `traffic`), whose producer it is; knows whether
+    it is `full`."""
 
-    def __init__(self, transport: IStreamTransport) -> None:
+    def __init__(self, transport: IStreamTransport, traffic: Traffic = UNCOUNTED) -> None:
         self._transport = transport
+        self._traffic = traffic
         self._registered = True
         self.full = False
         self.sent = 0
@@ -70,14 +73,16 @@ class Sink:
 
     def write(self, data: bytes | memoryview) -> None:
         """Hand `data` on; it may be full when this returns."""
-        self.sent += len(data)
+        size = len(data)
+        self.sent += size
+        self._traffic.sent += size
         if self._send is None:
             self._transport.write(data)  # type: ignore[arg-type]
         elif not self._corked:
             self._send_on([data])
         else:
             self._gathered.append(data)
-            self._gathered_size += len(data)
+            self._gathered_size += size
             if self._gathered_size >= MOST_GATHERED or len(self._gathered) >= MOST_PIECES:
                 self._send_gathered()
 

@@ -86,6 +86,8 @@ class Authority:
         self._key = key
         self._now = now
         self._leaves: OrderedDict[str, Leaf] = OrderedDict()
+        # How many leaves it has made.
+        self.minted = 0
         left = certificate.not_valid_after_utc.timestamp() - now()
         if left < ENDS_SOON:
             self.warnings.append(
@@ -110,11 +112,22 @@ class Authority:
             raise AuthorityError(f"no certificate can be made: the CA expired on {_day(self.certificate)}")
         certificate = make_leaf(normal, self.leaf_key.public_key(), self.certificate, self._key, now)
         left = certificate.not_valid_after_utc.timestamp() - now
+        self.minted += 1
         leaf = self._leaves[text] = Leaf(text, certificate, now + left * 2 / 3)
         self._leaves.move_to_end(text)
         if len(self._leaves) > LEAVES:
             self._leaves.popitem(last=False)
         return leaf
+
+    @property
+    def kept(self) -> int:
+        """How many leaves are kept for the next who asks for them."""
+        return len(self._leaves)
+
+    @property
+    def ends(self) -> float:
+        """When it expires, in seconds since the epoch."""
+        return self.certificate.not_valid_after_utc.timestamp()
 
     @functools.cached_property
     def pem(self) -> bytes:

@@ -87,6 +87,16 @@ class ClientFacing:
         self._keylog = keylog
         self._contexts: OrderedDict[str, tuple[Leaf, SSL.Context]] = OrderedDict()
 
+    def same_as(self, other: ClientFacing) -> bool:
+        """Whether a client couldn't tell this from `other`."""
+        ours, theirs = self.authority, other.authority
+        return (ours.certificate, ours.chain, ours.path, self._minimum_version) == (
+            theirs.certificate,
+            theirs.chain,
+            theirs.path,
+            other._minimum_version,
+        )
+
     def connection(self, name: str) -> SSL.Connection:
         """A connection that shows a certificate for `name`, a host name or an IP address; raises `AuthorityError`."""
         leaf = self.authority.leaf(name)

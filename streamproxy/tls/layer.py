@@ -22,6 +22,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streamproxy.counts import PASSING, UNCOUNTED
 from streamproxy.stream.sink import Sink
 
 # What a record holds at the most (RFC 8446 section 5.1), and what its header, its end and its padding may take beside.
@@ -104,7 +105,10 @@ class Tls(Protocol):
     # Towards the transport
 
     def connectionMade(self) -> None:
-        self._sink = Sink(self.transport) if self._given_sink is None else self._given_sink
+        # Whoever gave a sink counts by itself, and so does what this is inside of.
+        counted = self._given_sink is None and not ISSLTransport.providedBy(self.transport)
+        self._traffic = PASSING.origins if counted and self._is_client else UNCOUNTED
+        self._sink = Sink(self.transport, self._traffic) if self._given_sink is None else self._given_sink
         self._given_sink = None
         self._sink.pump = self
         self._shake_hands()
@@ -131,6 +135,7 @@ class Tls(Protocol):
         self._make_inner, self._done, self._failed = _no_inner, _nothing, _nothing
 
     def dataReceived(self, data: bytes) -> None:
+        self._traffic.received += len(data)
         if self._over:
             return
         rest = b""

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from streamproxy.proxy.upstream import LAST_WORDS
 from tests.conversation import Stage, settings_of
 from tests.proxy.test_faults import GET, GOT, HALF, HEARD_HALF, HEARD_OK, OK, UPLOAD, answer
 
@@ -203,7 +204,7 @@ class DeadlineTests(SynchronousTestCase):
         self.assertTrue(self.client.disconnected)
         self.assert_nothing_left()
 
-    def test_an_answered_client_that_sends_without_end_is_reset(self):
+    def test_an_answered_client_that_sends_without_end_is_not_read_and_has_time_to_read_the_answer(self):
         self.stage = Stage(settings_of(TIMES + "\nrules: [{match: {host: a.example}, block: true}]"))
         self.client = self.stage.client()
         self.client.say(UPLOAD)
@@ -211,7 +212,10 @@ class DeadlineTests(SynchronousTestCase):
         for _ in range(20):
             if not self.client.disconnected:
                 self.client.say(bytes(65536))
-        self.assertTrue(self.client.aborted)
+        self.assertTrue(self.client.write_closed)
+        self.assertEqual((self.client.disconnected, self.client.reading, len(self.client.inbox)), (False, False, 3))
+        self.wait(2 + LAST_WORDS + 1)
+        self.assertTrue(self.client.disconnected)
         self.assert_nothing_left()
 
     def test_an_idle_origin_connection_is_closed_after_keepalive(self):

@@ -25,7 +25,7 @@ class PoolTestCase(SynchronousTestCase):
         self.made: list[BoundedTransport] = []
 
     def connection(self, route: Route = A) -> UpstreamConnection:
-        connection = self.pool.new_connection(route)
+        connection = self.pool.new_connection(route, 0)
         self.made.append(BoundedTransport().connect(connection))
         return connection
 

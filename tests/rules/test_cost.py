@@ -134,7 +134,7 @@ class CostTests(SynchronousTestCase):
 
     def test_types_are_remembered_within_a_limit(self) -> None:
         set_ = rule_set([{"match": {"content_type": "text/*"}, "response": EDIT}])
-        types = set_.rules[0]._content_types
+        types = set_.rules[0].content_types
         for number in range(200):
             fields = {"Content-Type": f"text/{number}" + "x" * number}
             head = request("POST", fields, CHUNKED)

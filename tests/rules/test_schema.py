@@ -75,73 +75,72 @@ class SizeTests(SynchronousTestCase):
             self.assertIn("stream_large_bodies: expected a size, such as 64k, got ", line)
 
 
+_LISTENER = "an endpoint such as tcp:8080:interface=127.0.0.1"
+_PORT = f"{_LISTENER}, with a port from 0 to 65535"
+_UNBUILT = "is known, but isn't built yet; leave it out"
+ERRORS: list[tuple[str, list[str]]] = [
+    ("3", ["1:1: expected a mapping, got 3"]),
+    ("[]", ["1:1: expected a mapping, got an empty list"]),
+    ("wirte_size: 1", ["1:1: unknown key 'wirte_size'; did you mean 'write_size'?"]),
+    ("stream-large-bodies: 1", ["1:1: unknown key 'stream-large-bodies'; did you mean 'stream_large_bodies'?"]),
+    ("zzz: 1", ["1:1: unknown key 'zzz'"]),
+    ("idle: 1", ["1:1: unknown key 'idle'; it belongs under 'timeouts'"]),
+    ("limits: {drain: 1}", ["1:10: limits: unknown key 'drain'; it belongs under 'timeouts'"]),
+    ("limits: {rules: []}", ["1:10: limits: unknown key 'rules'; it belongs at the top"]),
+    ("listen: 8080", [f"1:9: listen: expected {_LISTENER}, got 8080"]),
+    ("listen: ''", [f"1:9: listen: expected {_LISTENER}, got ''"]),
+    ("listen: []", ["1:9: listen: expected at least one, got an empty list"]),
+    ("listen: [tcp:1, tcp]", [f"1:17: listen[1]: expected {_LISTENER}, got 'tcp'"]),
+    ("listen: tcp:65536", [f"1:9: listen: expected {_PORT}, got 'tcp:65536'"]),
+    ("listen: tcp:interface=x", [f"1:9: listen: expected {_PORT}, got 'tcp:interface=x'"]),
+    ("listen: tcp:http", [f"1:9: listen: expected {_PORT}, got 'tcp:http'"]),
+    ("listen: {mode: forward}", ["1:9: listen: needs the key 'endpoint'"]),
+    ("listen: [{endpoint: a}]", [f"1:21: listen[0].endpoint: expected {_LISTENER}, got 'a'"]),
+    ("listen: [{endpoint: 'tcp:1', mode: socks5}]", [f"1:30: listen[0].mode: 'mode' {_UNBUILT}"]),
+    (
+        "listen: [{endpoint: 'tcp:1', mode: x}]",
+        [
+            "1:36: listen[0].mode: expected forward, reverse, upstream, socks5 or transparent, got 'x'",
+        ],
+    ),
+    ("state_dir: ''", ["1:12: state_dir: expected text of one line, got ''"]),
+    ("state_dir: [x]", ["1:12: state_dir: expected text, got a list"]),
+    ("stream_websockets: on", ["1:20: stream_websockets: expected true or false, got 'on'"]),
+    (
+        "access: {allow: [x]}",
+        ["1:18: access.allow[0]: expected an address such as 192.0.2.7, or a range such as 10.0.0.0/8, got 'x'"],
+    ),
+    ("access: {htpasswd: /no}", ["1:20: access.htpasswd: /no: can't be read: No such file or directory"]),
+    ("hold: never", ["1:7: hold: expected needed or always, got 'never'"]),
+    ("write_size: 4097", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 4097"]),
+    ("write_size: 15", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 15"]),
+    (
+        "stream_content_types: [a/b, 3, {}]",
+        ["1:32: stream_content_types[2]: expected a pattern or {regex: text}, got an empty mapping"],
+    ),
+    ("limits: []", ["1:9: limits: expected a mapping, got an empty list"]),
+    ("limits: {head: 1}", ["1:16: limits.head: expected a size from 256 to 16m, such as 64k, got 1"]),
+    ("limits: {fields: 0}", ["1:18: limits.fields: expected a whole number from 1 to 100000, got 0"]),
+    (
+        "limits: {connections: 1.5}",
+        ["1:23: limits.connections: expected a whole number from 1 to 10000000, got 1.5"],
+    ),
+    ("timeouts: {idle: 0}", ["1:18: timeouts.idle: expected a number of seconds above 0, got 0"]),
+    ("timeouts: {idle: .inf}", ["1:18: timeouts.idle: expected a number of seconds above 0, got inf"]),
+    ("timeouts: {idle: .nan}", ["1:18: timeouts.idle: expected a number of seconds above 0, got nan"]),
+    ("timeouts: {idle: true}", ["1:18: timeouts.idle: expected a number of seconds above 0, got true"]),
+    ("timeouts: {handshake: 0}", ["1:23: timeouts.handshake: expected a number of seconds above 0, got 0"]),
+    ("timeouts: {tunnel: -1}", ["1:20: timeouts.tunnel: expected a number of seconds above 0, got -1"]),
+    ("timeouts: {idle: 5s}", ["1:18: timeouts.idle: expected a number of seconds above 0, got '5s'"]),
+    ("rules: {}", ["1:8: rules: expected a list, got an empty mapping"]),
+    ("rules: [block]", ["1:9: rules[0]: expected a mapping, got 'block'"]),
+    ("rules: [null]", ["1:9: rules[0]: expected a mapping, got null"]),
+]
+
+
 class ErrorTests(SynchronousTestCase):
     def test_every_key_says_what_it_expects(self) -> None:
-        listener = "an endpoint such as tcp:8080:interface=127.0.0.1"
-        port = f"{listener}, with a port from 0 to 65535"
-        unbuilt = "is known, but isn't built yet; leave it out"
-        table: list[tuple[str, list[str]]] = [
-            ("3", ["1:1: expected a mapping, got 3"]),
-            ("[]", ["1:1: expected a mapping, got an empty list"]),
-            ("wirte_size: 1", ["1:1: unknown key 'wirte_size'; did you mean 'write_size'?"]),
-            ("stream-large-bodies: 1", ["1:1: unknown key 'stream-large-bodies'; did you mean 'stream_large_bodies'?"]),
-            ("zzz: 1", ["1:1: unknown key 'zzz'"]),
-            ("idle: 1", ["1:1: unknown key 'idle'; it belongs under 'timeouts'"]),
-            ("limits: {drain: 1}", ["1:10: limits: unknown key 'drain'; it belongs under 'timeouts'"]),
-            ("limits: {rules: []}", ["1:10: limits: unknown key 'rules'; it belongs at the top"]),
-            ("listen: 8080", [f"1:9: listen: expected {listener}, got 8080"]),
-            ("listen: ''", [f"1:9: listen: expected {listener}, got ''"]),
-            ("listen: []", ["1:9: listen: expected at least one, got an empty list"]),
-            ("listen: [tcp:1, tcp]", [f"1:17: listen[1]: expected {listener}, got 'tcp'"]),
-            ("listen: tcp:65536", [f"1:9: listen: expected {port}, got 'tcp:65536'"]),
-            ("listen: tcp:interface=x", [f"1:9: listen: expected {port}, got 'tcp:interface=x'"]),
-            ("listen: tcp:http", [f"1:9: listen: expected {port}, got 'tcp:http'"]),
-            ("listen: {mode: forward}", ["1:9: listen: needs the key 'endpoint'"]),
-            ("listen: [{endpoint: a}]", [f"1:21: listen[0].endpoint: expected {listener}, got 'a'"]),
-            ("listen: [{endpoint: 'tcp:1', mode: socks5}]", [f"1:30: listen[0].mode: 'mode' {unbuilt}"]),
-            (
-                "listen: [{endpoint: 'tcp:1', mode: x}]",
-                [
-                    "1:36: listen[0].mode: expected forward, reverse, upstream, socks5 or transparent, got 'x'",
-                ],
-            ),
-            ("state_dir: ''", ["1:12: state_dir: expected text of one line, got ''"]),
-            ("state_dir: [x]", ["1:12: state_dir: expected text, got a list"]),
-            ("stream_websockets: on", ["1:20: stream_websockets: expected true or false, got 'on'"]),
-            (
-                "access: {allow: [x]}",
-                [
-                    "1:18: access.allow[0]: expected an address such as 192.0.2.7,"
-                    " or a range such as 10.0.0.0/8, got 'x'"
-                ],
-            ),
-            ("access: {htpasswd: /no}", ["1:20: access.htpasswd: /no: can't be read: No such file or directory"]),
-            ("hold: never", ["1:7: hold: expected needed or always, got 'never'"]),
-            ("write_size: 4097", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 4097"]),
-            ("write_size: 15", ["1:13: write_size: expected a size from 16 to 4k, such as 4k, got 15"]),
-            (
-                "stream_content_types: [a/b, 3, {}]",
-                ["1:32: stream_content_types[2]: expected a pattern or {regex: text}, got an empty mapping"],
-            ),
-            ("limits: []", ["1:9: limits: expected a mapping, got an empty list"]),
-            ("limits: {head: 1}", ["1:16: limits.head: expected a size from 256 to 16m, such as 64k, got 1"]),
-            ("limits: {fields: 0}", ["1:18: limits.fields: expected a whole number from 1 to 100000, got 0"]),
-            (
-                "limits: {connections: 1.5}",
-                ["1:23: limits.connections: expected a whole number from 1 to 10000000, got 1.5"],
-            ),
-            ("timeouts: {idle: 0}", ["1:18: timeouts.idle: expected a number of seconds above 0, got 0"]),
-            ("timeouts: {idle: .inf}", ["1:18: timeouts.idle: expected a number of seconds above 0, got inf"]),
-            ("timeouts: {idle: .nan}", ["1:18: timeouts.idle: expected a number of seconds above 0, got nan"]),
-            ("timeouts: {idle: true}", ["1:18: timeouts.idle: expected a number of seconds above 0, got true"]),
-            ("timeouts: {handshake: 0}", ["1:23: timeouts.handshake: expected a number of seconds above 0, got 0"]),
-            ("timeouts: {tunnel: -1}", ["1:20: timeouts.tunnel: expected a number of seconds above 0, got -1"]),
-            ("timeouts: {idle: 5s}", ["1:18: timeouts.idle: expected a number of seconds above 0, got '5s'"]),
-            ("rules: {}", ["1:8: rules: expected a list, got an empty mapping"]),
-            ("rules: [block]", ["1:9: rules[0]: expected a mapping, got 'block'"]),
-            ("rules: [null]", ["1:9: rules[0]: expected a mapping, got null"]),
-        ]
-        for text, lines in table:
+        for text, lines in ERRORS:
             self.assertEqual(errors(text), lines, text)
 
     def test_all_errors_of_a_file_are_told(self) -> None:

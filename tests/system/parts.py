@@ -171,7 +171,8 @@ class Proxy(Program):
     """`twistd -n streamproxy -c FILE` with `rules` (YAML) in the file, once it listens on `port`.
 
     It may not print a traceback: that fails the test when it ends. `ca` is where its authority's certificate is, unless
-    it was told of another `state_dir`. `environment` is what it is started with beside the usual.
+    it was told of another `state_dir`. `environment` is what it is started with beside the usual. It has no admin
+    listener, unless `overrides` say where.
     """
 
     def __init__(
@@ -188,12 +189,12 @@ class Proxy(Program):
         self.ca = self.folder / ".streamproxy" / "ca.pem"
         config = self.folder / "rules.yaml"
         config.write_text(rules)
-        overrides = ("listen=[tcp:0:interface=127.0.0.1]", *overrides)
+        overrides = ("listen=[tcp:0:interface=127.0.0.1]", "admin=false", *overrides)
         sets = [word for override in overrides for word in ("--set", override)]
         case.addCleanup(self._check_output, case)
         command = [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
         super().__init__(case, command, self.folder, env={**clean_environment(self.folder), **environment}, **options)
-        listening = re.compile(r"listening on 127\.0\.0\.1:([0-9]+)")
+        listening = re.compile(r"(?<!admin: )listening on 127\.0\.0\.1:([0-9]+)")
         self.wait_for(lambda lines: any(map(listening.search, lines)), "the line of a listener")
         self.port = int(next(found[1] for found in map(listening.search, self.lines) if found))
         self.url = f"http://127.0.0.1:{self.port}"

@@ -185,7 +185,7 @@ class WarningTests(AuthorityCase):
 class NoAuthorityTests(AuthorityCase):
     def twistd(self, *arguments: str | Path) -> Ran:
         config = self.state.parent / "rules.yaml"
-        config.write_text("listen: tcp:0:interface=127.0.0.1\n")
+        config.write_text("listen: tcp:0:interface=127.0.0.1\nadmin: false\n")
         return run(self, TWISTD, "-n", "--pidfile=", "streamproxy", "-c", config, *arguments, folder=config.parent)
 
     def assert_one_line(self, ran: Ran, line: str) -> None:
@@ -225,7 +225,7 @@ class NoAuthorityTests(AuthorityCase):
     def test_a_daemon_says_it_too(self) -> None:
         file = file_of(self, b"")
         config = self.state.parent / "rules.yaml"
-        config.write_text("listen: tcp:0:interface=127.0.0.1\n")
+        config.write_text("listen: tcp:0:interface=127.0.0.1\nadmin: false\n")
         folder, pidfile, log = config.parent, config.parent / "pid", config.parent / "log"
         arguments = [f"--pidfile={pidfile}", f"--logfile={log}", "streamproxy", "-c", config]
         ran = run(self, TWISTD, *arguments, "--set", f"state_dir={file}/deep/state", folder=folder)

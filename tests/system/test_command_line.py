@@ -113,11 +113,8 @@ class BadConfigurationTests(CommandLineCase):
         self.assertRegex(ran.err, r"\Arules\.yaml:2:1: [^\n]*hold[^\n]*\n\Z")
 
     def test_a_capability_that_is_not_built_yet(self) -> None:
-        self.config.write_text("limits: {memory: 1m}\nadmin: tcp:1\n")
-        self.assert_refused(
-            "rules.yaml:1:10: limits.memory: 'memory' is known, but isn't built yet; leave it out",
-            "rules.yaml:2:1: admin: 'admin' is known, but isn't built yet; leave it out",
-        )
+        self.config.write_text("listen:\n  - {endpoint: 'unix:x', mode: socks5}\n")
+        self.assert_refused("rules.yaml:2:26: listen[0].mode: 'mode' is known, but isn't built yet; leave it out")
 
     def test_a_capability_that_is_not_built_yet_may_stand_at_its_default(self) -> None:
         self.config.write_text("timeouts: {drain: 30}\nscripts: []\naccess: null\nstream_websockets: false\n")
@@ -148,7 +145,7 @@ class BadConfigurationTests(CommandLineCase):
             self.assertIn("listen: expected a Twisted endpoint", ran.err)
 
     def test_a_socket_that_systemd_does_not_give_is_told_without_a_traceback(self) -> None:
-        self.config.write_text("listen: systemd:domain=INET:index=0\n")
+        self.config.write_text("listen: systemd:domain=INET:index=0\nadmin: false\n")
         ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
         self.assertNotIn("Traceback", ran.out.decode() + ran.err)
@@ -177,7 +174,8 @@ class SetTests(CommandLineCase):
             "--set limits.hed=32k: limits: unknown key 'hed'; did you mean 'head'?",
             "--set hold=sometimes: expected needed or always, got 'sometimes'",
             "--set hold: expected KEY=VALUE",
-            "--set listen=[{endpoint: tcp:1, mode: socks5}]: listen[0].mode: 'mode' is known, but isn't built yet; leave it out",
+            "--set listen=[{endpoint: tcp:1, mode: socks5}]: listen[0].mode: 'mode' is known,"
+            " but isn't built yet; leave it out",
             "--set timeouts.idle.x=1: timeouts.idle: expected a number of seconds above 0, got a mapping",
         )
 
@@ -221,7 +219,7 @@ class ListeningTests(CommandLineCase):
         self.assert_only_words(log.read_text())
 
     def test_a_port_in_use_is_told_in_a_line(self) -> None:
-        self.config.write_text(f"listen: {self.endpoint}\n")
+        self.config.write_text(f"listen: {self.endpoint}\nadmin: false\n")
         ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
         self.assert_only_words(ran.out.decode() + ran.err)
@@ -231,7 +229,7 @@ class ListeningTests(CommandLineCase):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        self.config.write_text(f"listen: ['tcp:{port}:interface=127.0.0.1', '{self.endpoint}']\n")
+        self.config.write_text(f"admin: false\nlisten: ['tcp:{port}:interface=127.0.0.1', '{self.endpoint}']\n")
         ran = self.twistd("-n", "--pidfile=", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
         self.assert_only_words(ran.out.decode() + ran.err)
@@ -243,7 +241,7 @@ class ListeningTests(CommandLineCase):
         until(lambda: not _is_open(port), "the end of the first listener")
 
     def test_a_port_in_use_stops_a_daemon_from_starting(self) -> None:
-        self.config.write_text(f"listen: {self.endpoint}\n")
+        self.config.write_text(f"listen: {self.endpoint}\nadmin: false\n")
         pidfile, log = self.folder / "pid", self.folder / "log"
         ran = self.twistd(f"--pidfile={pidfile}", f"--logfile={log}", "streamproxy", "-c", "rules.yaml")
         self.assertEqual(ran.status, 1)
@@ -286,7 +284,7 @@ class StoppingTests(CommandLineCase):
         self.assertIn(proxy.stop(), (0, -signal.SIGTERM))
 
     def test_a_daemon_starts_serves_and_stops(self) -> None:
-        self.config.write_text("")
+        self.config.write_text("admin: false\n")
         pidfile, log = self.folder / "pid", self.folder / "log"
         ran = self.twistd(
             f"--pidfile={pidfile}",

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import socket
+import time
+from pathlib import Path
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.parts import Client, Origin, Proxy, chunked, curl, each_request, response
+from tests.system.parts import (
+    TWISTD,
+    Client,
+    Origin,
+    Program,
+    Proxy,
+    chunked,
+    clean_environment,
+    curl,
+    each_request,
+    new_folder,
+    response,
+    run,
+    until,
+)
 
 KEYS = {
     "time", "id", "client", "method", "url", "status", "outcome", "rules", "request", "response", "bytes",
@@ -166,3 +186,163 @@ class SecretTests(SynchronousTestCase):
         (line,) = self.proxy.recorded(1)
         self.assertEqual((line["outcome"], line["status"]), ("malformed", 502))
         self.assert_silent(1)
+
+
+class FormTests(SynchronousTestCase):
+    SCRIPT = (
+        "import logging, warnings\n"
+        "print('printed on loading')\n"
+        "warnings.warn('warned on loading')\n"
+        "logging.getLogger('mine').warning('logged on loading')\n"
+        "def request(flow):\n    print('printed')\n    warnings.warn('warned')\n    1 / 0\n"
+    )
+
+    def test_in_json_every_line_is_an_object_from_the_first_to_the_last(self) -> None:
+        folder = new_folder(self)
+        (folder / "s.py").write_text(self.SCRIPT)
+        rules = "scripts: [s.py]\nlog: {format: json}\nrules: [{match: {host: a.example}, respond: {text: hi}}]\n"
+        proxy = Proxy(self, rules, folder=folder)
+        curl(self, proxy, "http://a.example/", "http://127.0.0.1:1/")
+        proxy.recorded(2)
+        proxy.stop()
+        found = [json.loads(line) for line in proxy.lines]
+        exchanges = [each for each in found if "outcome" in each]
+        self.assertEqual([set(each) for each in exchanges], [KEYS, KEYS | {"error"}])
+        said = [each for each in found if "outcome" not in each]
+        for each in said:
+            self.assertLessEqual({"time", "level", "from", "text"}, set(each))
+        text = "\n".join(each["text"] for each in said)
+        for words in (
+            *("printed on loading", "warned on loading", "logged on loading", "printed", "warned", "ZeroDivisionError"),
+            *("starting up", "listening on", "Main loop terminated", "Server Shut Down"),
+        ):
+            self.assertIn(words, text)
+        self.assertIn(("stdout", "printed on loading"), [(each["from"], each["text"]) for each in said])
+
+    def test_in_json_what_keeps_it_from_starting_is_no_other_line_on_standard_output(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            folder = new_folder(self)
+            (folder / "c.yaml").write_text(f"listen: tcp:{taken.getsockname()[1]}:interface=127.0.0.1\nadmin: false\n")
+            more = ("--set", "log.format=json")
+            ran = run(self, TWISTD, "-n", "--pidfile=", "streamproxy", "-c", "c.yaml", *more, folder=folder)
+        self.assertEqual(ran.status, 1)
+        self.assertIn("Address already in use", ran.out.decode() + ran.err)
+        for line in ran.out.splitlines():
+            json.loads(line)
+
+    def test_as_text_an_exchange_is_a_line_that_can_not_be_forged(self) -> None:
+        proxy = Proxy(self, "rules: [{name: hi, match: {host: a.example}, respond: {text: hi}}]", "log.format=text")
+        curl(self, proxy, "http://a.example/?%0aforged&token=x")
+        proxy.wait_for(lambda lines: any("http://a.example" in line for line in lines), "the line")
+        proxy.stop()
+        (line,) = [line for line in proxy.lines if "http://a.example" in line]
+        self.assertRegex(
+            line.rstrip("\n"),
+            r"\A[0-9TZ:.-]{24} 127\.0\.0\.1:[0-9]+ GET http://a\.example/\?%0aforged&token=\*\*\* 200 answered"
+            r" [0-9.]+ms request=none/0 response=held/2 rules=\[hi\]\Z",
+        )
+
+
+class FileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = new_folder(self)
+        self.path = self.folder / "the.log"
+
+    def ask(self, proxy: Proxy, path: str) -> None:
+        curl(self, proxy, f"http://a.example{path}")
+
+    def wait_for(self, path: Path, words: str) -> None:
+        until(lambda: path.exists() and words in path.read_text(), f"{words} in {path}")
+
+    def proxy(self, *overrides: str) -> Proxy:
+        """One that logs to the file; its port is read there."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        rules = "rules: [{match: {host: a.example}, respond: {text: hi}}]"
+        listen = f"listen=tcp:{port}:interface=127.0.0.1"
+        made = FileLogged(self, rules, self.folder, listen, f"log.file={self.path}", "admin=false", *overrides)
+        self.wait_for(self.path, "listening on")
+        made.port, made.url = port, f"http://127.0.0.1:{port}"
+        return made
+
+    def test_it_is_followed_through_rotations_by_name_and_by_signal(self) -> None:
+        proxy = self.proxy()
+        self.ask(proxy, "/1")
+        self.wait_for(self.path, "/1")
+        first, second = self.path.with_suffix(".1"), self.path.with_suffix(".2")
+        self.path.rename(first)
+        os.kill(proxy.pid, signal.SIGUSR1)
+        until(self.path.exists, "the new file")
+        self.ask(proxy, "/2")
+        self.wait_for(self.path, "/2")
+        self.path.rename(second)
+        time.sleep(1.1)
+        self.ask(proxy, "/3")
+        self.wait_for(self.path, "/3")
+        # Copied and emptied.
+        os.truncate(self.path, 0)
+        self.ask(proxy, "/4")
+        self.wait_for(self.path, "/4")
+        self.assertNotIn("/3", self.path.read_text())
+        self.assertNotIn("\0", self.path.read_text())
+        self.assertEqual(proxy.output, "")
+
+    def test_a_file_that_can_not_be_opened_keeps_it_from_starting_with_a_clear_line(self) -> None:
+        config = self.folder / "c.yaml"
+        config.write_text("listen: tcp:0:interface=127.0.0.1\nadmin: false\nlog: {file: /nowhere/the.log}\n")
+        for arguments in (["-n", "--pidfile="], [f"--pidfile={self.folder}/pid"]):
+            ran = run(self, TWISTD, *arguments, "streamproxy", "-c", config, folder=self.folder)
+            words = "streamproxy: the log can't be opened: /nowhere/the.log: No such file or directory\n"
+            self.assertEqual((ran.status, ran.out, ran.err), (1, b"", words))
+
+    def test_a_full_disk_stops_nothing(self) -> None:
+        if not os.path.exists("/dev/full"):
+            raise SkipTest("needs /dev/full")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        listen = f"listen=tcp:{port}:interface=127.0.0.1"
+        rules = "rules: [{match: {host: a.example}, respond: {text: hi}}]"
+        made = FileLogged(self, rules, self.folder, listen, "log.file=/dev/full", "admin=false")
+        made.port, made.url = port, f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            with socket.socket() as sock:
+                return sock.connect_ex(("127.0.0.1", port)) == 0
+
+        until(answers, "the listener")
+        for _ in range(3):
+            self.assertEqual(curl(self, made, "http://a.example/").out, b"hi")
+            time.sleep(0.15)
+        self.assertIn(made.stop(), (0, -signal.SIGTERM))
+
+    def test_twistds_own_option_wins(self) -> None:
+        other = self.folder / "twistds.log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = self.folder / "c.yaml"
+        config.write_text(
+            f"listen: tcp:{port}:interface=127.0.0.1\nadmin: false\nlog: {{file: {self.path}, format: json}}\n"
+        )
+        command = [TWISTD, "-n", "--pidfile=", f"--logfile={other}", "streamproxy", "-c", config]
+        program = Program(self, command, self.folder, env=clean_environment(self.folder))
+        self.wait_for(other, "listening on")
+        program.stop()
+        self.assertFalse(self.path.exists())
+        for line in other.read_text().splitlines():
+            json.loads(line)
+
+
+class FileLogged(Program):
+    """A proxy whose log goes to a file."""
+
+    def __init__(self, case: SynchronousTestCase, rules: str, folder: Path, *overrides: str) -> None:
+        config = folder / "rules.yaml"
+        config.write_text(rules)
+        sets = [word for override in overrides for word in ("--set", override)]
+        command = [TWISTD, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]
+        super().__init__(case, command, folder, env=clean_environment(folder))

@@ -124,7 +124,7 @@ class RulesTests(ReloadCase):
 
     def test_what_needs_a_restart_is_told(self) -> None:
         self.start(respond("first"))
-        self.reload("state_dir: /elsewhere\n" + respond("second"), "listen, tls and state_dir stay as they were")
+        self.reload("state_dir: /elsewhere\n" + respond("second"), "state_dir and log stay as they were")
         self.assertEqual(self.hello(), b"second")
 
 
@@ -212,7 +212,8 @@ class ScriptsTests(ReloadCase):
         wire.send(b"dy")
         self.assertEqual(client.read_body(client.read_head()), b"body one")
         client.get(origin)
-        # Whichever connection to the origin it takes.
+        # On another connection: one from before has proved nothing to the new settings.
+        wire = origin.accept()
         wire.read_head()
         wire.send(response(b"body"))
         self.assertEqual(client.read_body(client.read_head()), b"body two")
@@ -229,6 +230,7 @@ class DaemonTests(SynchronousTestCase):
         rules, script = folder / "conf" / "rules.yaml", folder / "conf" / "scripts" / "script.py"
         rules.write_text(
             "scripts: [scripts/script.py]\n"
+            "admin: false\n"
             "rules: [{match: {host: files.example, path: '/*'}, respond: {file: ./static}}]\n"
         )
         hook = (

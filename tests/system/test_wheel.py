@@ -42,7 +42,7 @@ class WheelTests(SynchronousTestCase):
         left_out = shutil.ignore_patterns("__pycache__", "dropin.cache")
         for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md"):
             shutil.copy(PROJECT / name, source)
-        for name in ("streamproxy", "twisted"):
+        for name in ("streamproxy", "twisted", "docs/man"):
             shutil.copytree(PROJECT / name, source / name, ignore=left_out)
         self.pip("wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source)
         (wheel,) = wheels.glob("streamproxy-*.whl")
@@ -82,6 +82,16 @@ class WheelTests(SynchronousTestCase):
         config.write_text("rules: [{match: {host: hello.example}, respond: {text: hello}}]\n")
         ran = run(self, python, TWISTD, "streamproxy", "-c", config, "--check", folder=root)
         self.assertEqual(ran, (0, f"{config}: in order\n".encode(), ""))
+
+        pages = python.parents[1] / "share/man"
+        self.assertEqual(
+            sorted(str(path.relative_to(pages)) for path in pages.rglob("*.*")),
+            ["man1/streamproxy.1", "man5/streamproxy.yaml.5"],
+        )
+        # The words about keys are there, too.
+        ran = run(self, python, "-m", "streamproxy.command", "schema", folder=root)
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        self.assertIn(b"Where clients come in", ran.out)
 
         proxy = Proxy(self, config.read_text(), twistd=(python, TWISTD))
         self.assertEqual(curl(self, proxy, "http://hello.example/").out, b"hello")

@@ -1,0 +1,1 @@
+"""What the console script `streamproxy` can do: a file for each."""
