@@ -52,9 +52,9 @@ def refusal(admin: Admin, asked: Asked) -> Refusal | None:
     """Why `asked` isn't served by a listener that is set up as `admin` says; None where it is."""
     if admin.token is None:
         if not _is_near(asked.address):
-            return Refusal(403, "without admin.token only this machine is served")
+            return Refusal(403, "without admin.token_file only this machine is served")
         if any(name in asked.fields for name in _PASSED_ON):
-            return Refusal(403, "this request was passed on: it may be anybody's, and there is no admin.token")
+            return Refusal(403, "this request was passed on: it may be anybody's, and there is no admin.token_file")
     host = (asked.first(b"host") or b"").decode("latin-1").lower()
     if not _is_ours(host, admin.hosts):
         return Refusal(421, "not a name of this listener: admin.hosts can list it")

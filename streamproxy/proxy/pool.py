@@ -178,8 +178,8 @@ class Pool:
 
     @property
     def ending(self) -> int:
-        """How many are open that aren't idle."""
-        return len(self.open) - len(self._by_age)
+        """How many are open that have something to do, or to send yet."""
+        return sum([each.is_busy for each in self.open])
 
     def abort(self) -> None:
         """End all that are open, whatever they have to say."""

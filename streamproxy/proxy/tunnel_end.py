@@ -99,6 +99,11 @@ class TunnelEnd(Protocol):
         else:
             self._stir()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is in use, or has something to send yet."""
+        return self.owner is not None or self.sink.full
+
     def forget_owner(self) -> None:
         """The tunnel is over: what still comes is nobody's."""
         self.owner = self.stirred = None

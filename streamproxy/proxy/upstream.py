@@ -89,6 +89,11 @@ class UpstreamConnection(Protocol):
         return (peer.host, peer.port) if isinstance(peer, IPv4Address | IPv6Address) else None
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it is in use, or has something to send yet."""
+        return self._exchange is not None or self.sink.full
+
+    @property
     def unfinished(self) -> bool:
         """Whether an exchange is under way."""
         return self._exchange is not None
