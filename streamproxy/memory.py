@@ -39,6 +39,11 @@ class Memory:
         self.held -= size
 
     @property
+    def is_scarce(self) -> bool:
+        """Whether half of it is in use: who may hold more or less should hold less."""
+        return 2 * self.held > self.limit
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing new should begin that would hold more."""
         return self.held >= self.limit

@@ -41,7 +41,8 @@ class LoadTests(ConfiguredCase):
     def test_what_is_written_is_what_is_meant(self) -> None:
         found = load(
             self.written(
-                "access: {allow: 10.0.0.0/8}\nlisten: [tcp:1, {endpoint: 'tcp:2'}]\nwrite_size: 1k\nstream_large_bodies: 1m\nhold: always\n"
+                "access: {allow: 10.0.0.0/8}\nlisten: [tcp:1, {endpoint: 'tcp:2'}]\n"
+                "write_size: 1k\nstream_large_bodies: 1m\nhold: always\n"
                 "limits: {head: 32k, fields: 9, trailers: 1k, held_body: 2m, body: 1g, connections: 7}\n"
                 "timeouts: {connect: 1, head: 2, idle: 3.5, keepalive: 4, handshake: 5, tunnel: 6}\n"
                 "state_dir: ./state\n"
@@ -118,7 +119,10 @@ class OverrideTests(ConfiguredCase):
         self.assertEqual(load(self.written(""), ["write_size=1k", "write_size=2k"]).write_size, 2048)
 
     def test_a_value_may_be_a_list_or_a_mapping(self) -> None:
-        found = load(self.written("access: {allow: 10.0.0.0/8}"), ["listen=[tcp:1, tcp:2]", "limits={head: 2k}", "rules=[{block: 403}]"])
+        found = load(
+            self.written("access: {allow: 10.0.0.0/8}"),
+            ["listen=[tcp:1, tcp:2]", "limits={head: 2k}", "rules=[{block: 403}]"],
+        )
         self.assertEqual((len(found.listen), found.limits.head, len(found.rules.rules)), (2, 2048, 1))
 
     def test_rules_are_reached_by_their_index_and_one_more_can_be_put_behind(self) -> None:

@@ -100,7 +100,7 @@ class DownstreamProtocol(protocol.Protocol):
         self.valve = Valve(self.transport)
         traffic = UNCOUNTED if self._is_inner else PASSING.clients
         self.sink = Sink(self.transport, traffic)
-        self._read_size = ReadSize(self.transport, traffic)
+        self._read_size = ReadSize(self.transport, traffic, self.proxy.memory)
         layer = self.speak_http()
         if self._is_inner:
             return

@@ -146,7 +146,7 @@ class Pool:
 
     def tunnel(self, host: str, port: int) -> Deferred[Protocol]:
         """A connection for a tunnel to `host` and `port`."""
-        return self.dial(host, port, lambda: TunnelEnd(self._reactor, self.open))
+        return self.dial(host, port, lambda: TunnelEnd(self._reactor, self.open, self.memory))
 
     def give(self, connection: UpstreamConnection) -> None:
         """Keep `connection`, which is in order, for the next who asks."""

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streamproxy.counts import PASSING
+from streamproxy.memory import Memory
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
 from streamproxy.stream.sink import Sink
@@ -33,7 +34,8 @@ class TunnelEnd(Protocol):
     """The connection to the origin of a tunnel.
 
     Until it has an `owner`, what it reads waits here (one read) and in its socket; `stirred` is called, once, when
-    there is something. While it is open it is in the set `among`.
+    there is something. While it is open it is in the set `among`. What waits
+    of what it reads is counted in `memory`.
     """
 
     transport: IStreamTransport
@@ -41,7 +43,7 @@ class TunnelEnd(Protocol):
     sink: Sink
     _read_size: ReadSize
 
-    def __init__(self, clock: IReactorTime, among: set[Any]) -> None:
+    def __init__(self, clock: IReactorTime, among: set[Any], memory: Memory) -> None:
         self.owner: Tunnel | None = None
         self.stirred: Callable[[], None] | None = None
         self.said = b""
@@ -50,11 +52,12 @@ class TunnelEnd(Protocol):
         self._deadline = Deadline(clock)
         self._is_over = False
         self._among = among
+        self._memory = memory
 
     def connectionMade(self) -> None:
         self._among.add(self)
         self.transport.setTcpNoDelay(True)
-        sink, read_size = Sink(self.transport, PASSING.origins), ReadSize(self.transport, PASSING.origins)
+        sink, read_size = Sink(self.transport, PASSING.origins), ReadSize(self.transport, PASSING.origins, self._memory)
         self.take_over(self.transport, Valve(self.transport), sink, read_size)
 
     def take_over(self, transport: IStreamTransport, valve: Valve, sink: Sink, read_size: ReadSize) -> None:

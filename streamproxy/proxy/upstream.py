@@ -80,7 +80,7 @@ class UpstreamConnection(Protocol):
         # Over TLS it is what that reads and writes that is counted.
         traffic = UNCOUNTED if ISSLTransport.providedBy(self.transport) else PASSING.origins
         self.sink = Sink(self.transport, traffic)
-        self._read_size = ReadSize(self.transport, traffic)
+        self._read_size = ReadSize(self.transport, traffic, self._pool.memory)
 
     @property
     def peername(self) -> tuple[str, int] | None:
@@ -159,7 +159,7 @@ class UpstreamConnection(Protocol):
         self.reusable = False
         self.read_behind = len(rest)
         # It is counted as this one's.
-        self._tunnel_end = end = TunnelEnd(self._clock, set())
+        self._tunnel_end = end = TunnelEnd(self._clock, set(), self._pool.memory)
         end.take_over(self.transport, self.valve, self.sink, self._read_size)
         if rest:
             end.dataReceived(rest)

@@ -40,6 +40,8 @@ class PacedSink(Sink):
         self._delay = delay
         self._clock = clock
         self.full = False
+        # What waits here is counted here.
+        self.kept = 0
         self.sent = 0
         self.pump = None
         self.pending = False

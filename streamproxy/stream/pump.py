@@ -249,7 +249,7 @@ class Pump:
         elif ended or queue or sink is None or sink.full or self._pause is not None:
             if self.blocked_since is None or moved:
                 self._blocked()
-            self._count(self.queued + (MOST_GATHERED if sink is not None and sink.full else 0))
+            self._count(self.queued + (0 if sink is None else sink.kept))
             if self._valve is not None:
                 self._valve.close(SINK_FULL)
         elif self.blocked_since is not None:

@@ -49,6 +49,8 @@ class Sink:
         self._traffic = traffic
         self._registered = True
         self.full = False
+        # Bytes that wait in the transport; where it doesn't tell, as many as there may be.
+        self.kept = 0
         self.sent = 0
         self.pump: Writer | None = None
         # Something that was written here is neither the transport's yet nor gone: never so of a connection's own sink.
@@ -123,14 +125,18 @@ class Sink:
                 sent = 0
         if sent < size:
             self.full = True
+            self.kept += size - sent
             self._transport.write(b"".join(pieces)[sent:])
 
     def pauseProducing(self) -> None:
         # TCP says it again for each write over its limit.
         self.full = True
+        if self._send is None:
+            self.kept = MOST_GATHERED
 
     def resumeProducing(self) -> None:
         self.full = False
+        self.kept = 0
         if self.pump is not None:
             self.pump.sink_has_room()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from streamproxy.proxy.opening import FRESH
 from tests.conversation import settings_of
-from tests.fakes import TLS
+from tests.fakes import LIMIT, TLS
 from tests.proxy.test_faults import (
     GET,
     GOT,
@@ -208,12 +208,17 @@ class TunnelTests(StoppingTestCase):
         self.assert_lasts()
 
     def test_one_in_which_nobody_has_said_anything_is_not_waited_for(self):
-        for silence in (0.0, 0.4):
+        for silence in (0.0, 0.4, None):
             self.begin(self.rules)
-            self.open()
-            # The client alone may have been waited for, or the origin as well.
-            self.wait(silence, 0.1)
-            self.drain()
+            if silence is None:
+                # It comes when the proxy is about to stop.
+                self.drain()
+                self.open()
+            else:
+                self.open()
+                # The client alone may have been waited for, or the origin as well.
+                self.wait(silence, 0.1)
+                self.drain()
             self.wait(FRESH + 0.2, 0.1)
             self.assert_over("timed-out")
 
@@ -251,9 +256,30 @@ class SecureTests(StoppingTestCase):
         self.stage.proxy.drain()
         self.stage.run(peer, origin)
         self.assertTrue(peer.ended and origin.ended)
+        # Neither of the two need answer.
+        self.assertEqual(self.stage.proxy.under_way, 0)
         peer.say_goodbye()
         origin.say_goodbye()
         self.assert_over("switched", "forwarded")
+
+    def test_who_has_yet_to_read_the_last_of_it_is_waited_for(self):
+        self.open()
+        peer = self.secure()
+        peer.say(INSIDE)
+        self.stage.run(peer)
+        origin = self.stage.secure_origin()
+        self.stage.run(peer, origin)
+        self.stage.proxy.drain()
+        origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000))
+        # The client doesn't read.
+        for _ in range(5):
+            origin.step()
+            self.stage.turn()
+        self.assertGreater(len(self.client.buffer), LIMIT)
+        self.assertEqual(self.stage.proxy.under_way, 1)
+        self.stage.run(peer)
+        self.assertTrue(peer.heard.endswith(bytes(100_000)) and peer.ended)
+        self.assertEqual(self.stage.proxy.under_way, 0)
 
     def test_one_whose_handshake_is_just_done_may_still_ask(self):
         self.open()
@@ -276,6 +302,7 @@ class SecureTests(StoppingTestCase):
         self.stage.clock.advance(FRESH + 0.1)
         self.stage.run(peer)
         self.assertTrue(peer.ended)
+        self.assertEqual(self.stage.proxy.under_way, 0)
         peer.say_goodbye()
         self.assert_over("switched")
 

@@ -2,7 +2,8 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streamproxy.stream.read_size import FULL_READS, LARGE_READ, READ, ReadSize
+from streamproxy.memory import Memory
+from streamproxy.stream.read_size import FULL_READS, LARGE_READ, READ, SMALL_READ, ReadSize
 
 
 class FakeTransport:
@@ -39,3 +40,15 @@ class ReadSizeTests(SynchronousTestCase):
         for _ in range(FULL_READS + 1):
             read_size.saw(READ)
         read_size.saw(1)
+
+    def test_it_is_small_while_memory_is_scarce_and_as_before_when_it_is_not(self) -> None:
+        memory = Memory(1000)
+        self.read_size = ReadSize(self.transport, memory=memory)
+        memory.add(501)
+        self.assertEqual(self.saw(10), SMALL_READ)
+        self.assertEqual(self.saw(*[SMALL_READ] * 20), SMALL_READ)
+        memory.give_back(1)
+        self.assertEqual(self.saw(SMALL_READ), READ)
+        self.assertEqual(self.saw(*[READ] * FULL_READS), LARGE_READ)
+        memory.add(1)
+        self.assertEqual(self.saw(LARGE_READ), SMALL_READ)

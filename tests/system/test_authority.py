@@ -202,14 +202,16 @@ class NoAuthorityTests(AuthorityCase):
         file = file_of(self, b"")
         ran = self.twistd("--set", f"state_dir={file}/deep/state")
         self.assert_one_line(
-            ran, f"streamproxy: {file}/deep/state: can't be made: Not a directory; state_dir can name another"
+            ran, f"streamproxy: tls: {file}/deep/state: can't be made: Not a directory; state_dir can name another"
         )
 
     def test_a_folder_that_cannot_be_written_to_is_a_line(self) -> None:
         # Nobody makes files there.
         ran = self.twistd("--set", "state_dir=/proc/self")
         self.assertEqual(ran.status, 1)
-        self.assertRegex(ran.out.decode() + ran.err, r"\Astreamproxy: /proc/self/[^\n]*: can't be made: [^\n]+\n\Z")
+        self.assertRegex(
+            ran.out.decode() + ran.err, r"\Astreamproxy: tls: /proc/self/[^\n]*: can't be made: [^\n]+\n\Z"
+        )
 
     def test_half_an_authority_is_a_line_and_stays_as_it_is(self) -> None:
         self.start().stop()
@@ -218,7 +220,7 @@ class NoAuthorityTests(AuthorityCase):
         ran = self.twistd("--set", f"state_dir={self.state}")
         self.assertEqual(ran.status, 1)
         self.assertRegex(
-            ran.out.decode() + ran.err, rf"\Astreamproxy: {re.escape(str(self.key))}: is missing, [^\n]+\n\Z"
+            ran.out.decode() + ran.err, rf"\Astreamproxy: tls: {re.escape(str(self.key))}: is missing, [^\n]+\n\Z"
         )
         self.assertEqual(self.ca.read_bytes(), before)
 
