@@ -199,7 +199,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Settings:
     scripts, functions, wrong = _load_scripts(configuration, document, os.path.dirname(path))
     problems += wrong
     if problems:
-        scripts.done()
+        scripts.discard()
         raise ConfigurationError(_in_order(problems))
     return _settings(configuration, scripts, functions)
 

@@ -92,7 +92,7 @@ OF_TWISTED = {
         "twisted.web",
         "zope.interface",
     ),
-    "daemon": ("twisted.application", "twisted.internet", "twisted.logger", "twisted.python.failure"),
+    "daemon": ("twisted.application", "twisted.internet", "twisted.logger", "twisted.python.failure", "zope.interface"),
     "service": ("twisted", "zope.interface"),
 }
 # What none but these may import of others.

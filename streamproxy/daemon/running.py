@@ -34,6 +34,7 @@ from streamproxy.daemon.listening import (
     places,
     words,
 )
+from streamproxy.daemon.names import SystemResolver
 from streamproxy.daemon.supervision import Supervision
 from streamproxy.daemon.systemd import inherited_sockets
 from streamproxy.inspect.admin import AdminSite, admin_site
@@ -106,6 +107,7 @@ class ProxyService(Service):
         self._supervision = Supervision(environ, reactor, self._status)
         self._drain: Drain | None = None
         self._is_ready = False
+        self._reload_is_due = False
         # How often it was asked to stop.
         self._stops = 0
 
@@ -162,7 +164,7 @@ class ProxyService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.suggestThreadPoolSize(LOOKUPS)
+        self._reactor.installNameResolver(SystemResolver(self._reactor, LOOKUPS))
         raise_limit(self._settings.limits.connections)
         self._descriptors.look_at_limit()
         # The connections that are cut when the process ends have their line on the log as well.
@@ -180,7 +182,7 @@ class ProxyService(Service):
             signal.signal(number, partial(self._on_signal, self._stop))
         if self._read_again is not None:
             # twistd leaves it alone; what it would do by itself is end the process.
-            signal.signal(signal.SIGHUP, partial(self._on_signal, self.reload))
+            signal.signal(signal.SIGHUP, self._hang_up)
 
     def _begin(self) -> None:
         """The reactor runs."""
@@ -193,6 +195,17 @@ class ProxyService(Service):
     def _on_signal(self, obey: Callable[[], object], number: int, frame: object) -> None:
         # A signal's function runs between any two lines.
         self._reactor.callFromThread(obey)
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        # However often it was given, one reload behind it is enough.
+        if not self._reload_is_due:
+            self._reload_is_due = True
+            self._reactor.callFromThread(self._reactor.callLater, 0, self._reload_as_told)
+
+    def _reload_as_told(self) -> None:
+        self._reload_is_due = False
+        if not self._stops:
+            self.reload()
 
     # Reload
 
@@ -208,13 +221,18 @@ class ProxyService(Service):
             return ["the proxy is stopping" if self._drain is not None else "there is nothing to read again"]
         self._supervision.reloading()
         twistd_log.reopen()
-        problems = self._read_and_swap(self._read_again)
-        if problems:
-            log.error("not reloaded, the old configuration stays:\n{lines}", lines="\n".join(problems))
-        else:
-            log.info("reloaded: {rules} rules", rules=len(self._settings.rules.rules))
-        self._counts.reload(not problems, self._reactor.seconds())
-        self._supervision.reloaded(not problems)
+        problems = ["an error inside the proxy"]
+        try:
+            problems = self._read_and_swap(self._read_again)
+        except Exception:
+            log.failure("a reload")
+        finally:
+            if problems:
+                log.error("not reloaded, the old configuration stays:\n{lines}", lines="\n".join(problems))
+            else:
+                log.info("reloaded: {rules} rules", rules=len(self._settings.rules.rules))
+            self._counts.reload(not problems, self._reactor.seconds())
+            self._supervision.reloaded(not problems)
         return problems
 
     def _read_and_swap(self, read_again: Callable[[], Settings]) -> list[str]:
@@ -226,7 +244,7 @@ class ProxyService(Service):
         except BaseException as error:
             # A script may raise anything while it is loaded.
             if settings is not None:
-                settings.scripts.done()
+                settings.scripts.discard(self._proxy.calls, self._proxy.script_loop)
             if isinstance(error, ConfigurationError):
                 return error.lines
             return [str(error) if isinstance(error, CannotListen) else repr(error)]

@@ -1,6 +1,6 @@
 """Names looked up: one lookup for a name at a time, and never more at once than there are threads for them.
 
-The system's resolver blocks, so Twisted asks it in threads, and a lookup that has begun there can't be called back. One
+The system's resolver blocks, so it is asked in threads, and a lookup that has begun there can't be called back. One
 that hasn't begun is forgotten here when nobody waits for it any more: clients that come, ask for a slow name
 and go don't keep those behind them waiting.
 """

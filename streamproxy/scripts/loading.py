@@ -69,6 +69,8 @@ class Scripts:
         self.hooks: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOKS, ())
         self.warnings: list[str] = []
         self._folder = folder
+        # The options of the scripts before these.
+        self.options_before: object = None
         self._modules: dict[str, ModuleType] = {}
         self._loaded: list[str] = []
 
@@ -114,6 +116,13 @@ class Scripts:
         """They were replaced, or the proxy ends: call these hooks, forget the modules. What goes wrong is logged."""
         self._call_all("done", calls, loop)
         self.forget()
+
+    def discard(self, calls: Calls | None = None, loop: ScriptLoop | None = None) -> None:
+        """They won't be obeyed, for something else is wrong: those before them go on, by their own options."""
+        self.done(calls, loop)
+        before, self.options_before = self.options_before, None
+        if before is not None:
+            ctx.options.restore(before)
 
     def forget(self) -> None:
         """Take the modules from among Python's own."""
@@ -247,7 +256,7 @@ def load_scripts(paths: Sequence[str], options: Mapping[str, object], folder: st
     were.
     """
     scripts = Scripts(folder)
-    before = ctx.options.begin(options)
+    scripts.options_before = ctx.options.begin(options)
     hooks: dict[str, list[Hook]] = {name: [] for name in HOOKS}
     begun: list[Hook] = []
     try:
@@ -263,8 +272,7 @@ def load_scripts(paths: Sequence[str], options: Mapping[str, object], folder: st
                 _call(scripts, hook.name.rpartition(":")[0], hook, ctx.options.keys())
     except BaseException:
         scripts.hooks["done"] = tuple(begun)
-        scripts.done()
-        ctx.options.restore(before)
+        scripts.discard()
         raise
     scripts.hooks = {name: tuple(each) for name, each in hooks.items()}
     scripts.warnings += [f"scripts: no script has an option {name}" for name in ctx.options.unknown]

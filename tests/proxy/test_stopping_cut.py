@@ -209,6 +209,10 @@ class CutTests(StoppingTestCase):
             self.assertIn(STOPPED, flow.error)
             self.assertTrue(self.client.disconnected)
 
+    def test_a_client_that_began_to_speak_tls_to_the_proxy_itself(self):
+        self.client.say(say_hello()[:20])
+        self.assert_cut(b"")
+
     def test_an_exchange_in_tls(self):
         self.open()
         peer = self.secure()
