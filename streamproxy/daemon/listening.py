@@ -56,6 +56,10 @@ class Listeners:
 
         Gives what was opened, to be kept by `keep` or closed by `drop`. Raises `CannotListen`, having opened nothing.
         """
+        names = [name for place in wanted if (name := inherited_name(place[0])) is not None]
+        for name in names:
+            if names.count(name) > 1:
+                raise CannotListen(f"listen: systemd's socket {name} is asked for twice")
         opened: dict[Place, list[IListeningPort]] = {}
         for place, factory in wanted.items():
             if place in self._open:

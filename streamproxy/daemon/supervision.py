@@ -14,6 +14,8 @@ from streamproxy.daemon.systemd import Notifier, watchdog_seconds
 
 # How often the status is told anew, in seconds, where no watchdog asks for more.
 STATUS = 10.0
+# It has other things to do as well.
+LEAST = 0.05
 
 
 class Supervision:
@@ -27,7 +29,7 @@ class Supervision:
         self._told = ""
         watchdog = watchdog_seconds(environ)
         # Half of what would be too late, as sd_watchdog_enabled(3) advises.
-        self._pause = STATUS if watchdog is None else min(STATUS, watchdog / 2)
+        self._pause = STATUS if watchdog is None else max(LEAST, min(STATUS, watchdog / 2))
         self._call: IDelayedCall | None = None
 
     def ready(self) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from streamproxy.counts import NOT_ALLOWED
@@ -59,15 +61,23 @@ def meet(connection: DownstreamProtocol, layer: Http1Layer) -> None:
 
 def meet_again(connection: DownstreamProtocol) -> None:
     """The settings have changed: a client that isn't admitted any more begins nothing new."""
-    connection.dismissed = not _is_admitted(connection)
-    if connection.dismissed:
-        connection.drain()
+    # Of one that hasn't been introduced it isn't known yet.
+    if not isinstance(connection.innermost_layer, Introduction):
+        connection.dismiss(not _is_admitted(connection))
 
 
 def _is_admitted(connection: DownstreamProtocol) -> bool:
-    host = getattr(connection.transport.getPeer(), "host", None)
-    # A client without an address came by a unix socket, whose permissions say who may.
-    return host is None or connection.proxy.settings.access.allow.admit(host)
+    allow, transport = connection.proxy.settings.access.allow, connection.transport
+    peer = transport.getPeer()
+    if isinstance(peer, IPv4Address | IPv6Address):
+        try:
+            return allow.admit(peer.host)
+        except ValueError:
+            # What a balancer says needn't be an address.
+            return False
+    # A client without an address came by a unix socket, whose permissions say who may; or to a balancer, by one of its.
+    own = getattr(transport, "transport", None) if IProtocol.providedBy(transport) else transport
+    return not allow or isinstance(own.getHost(), UNIXAddress)
 
 
 def credentials_of(headers: Headers) -> Credentials | str:
@@ -156,9 +166,7 @@ class Checking:
     def start(self, passwords: Passwords, credentials: Credentials) -> None:
         """Have it checked, unless too many wait for that."""
         connection = self._connection
-        address = connection.client.rpartition(":")[0]
-        self._forget = passwords.check(credentials, address, self._told)
-        if self._forget is None:
+        if not self._ask(passwords, credentials):
             self._layer.turn_away(self._head, self._events, answers.explain(503, TOO_MANY), REFUSED, TOO_MANY)
             return
         self._count(self._layer.unaccounted)
@@ -167,13 +175,26 @@ class Checking:
         connection.valve.close(CHECKING)
         connection.deadline.set(connection.proxy.settings.timeouts.head, self._too_slow)
 
+    def _ask(self, passwords: Passwords, credentials: Credentials) -> bool:
+        """Have it checked; False where too many wait for that."""
+        address = self._connection.client.rpartition(":")[0]
+        told = partial(self._told, passwords, credentials)
+        self._forget = passwords.check(credentials, address, told)
+        return self._forget is not None
+
     def _count(self, size: int) -> None:
         """So many bytes are held here."""
         self._connection.proxy.memory.add(size - self._counted)
         self._counted = size
 
-    def _told(self, right: bool) -> None:
+    def _told(self, passwords: Passwords, credentials: Credentials, right: bool) -> None:
         self._forget = None
+        now = self._connection.proxy.passwords
+        if now is not None and now is not passwords:
+            # There are other users by now.
+            if not self._ask(now, credentials):
+                self._end(answers.explain(503, TOO_MANY), REFUSED, TOO_MANY)
+            return
         layer, head, events = self._layer, self._head, self._events
         if right:
             self._give_back(partial(_begin, self._connection, layer, head, events, self._said, self._user))

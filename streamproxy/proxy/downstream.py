@@ -82,15 +82,14 @@ class DownstreamProtocol(protocol.Protocol):
         # Who has proved to be its client, and how long (in seconds) that took for the exchange which begins next.
         self.user: str | None = None if outer is None else outer.user
         self.waited = 0.0
-        # It isn't admitted any more: what is under way is the last.
-        self.dismissed = False
         # Bytes of wire that the client has sent.
         self.received = 0
         # The client has ended its side; it may still be reading.
         self.half_closed: bool = False
         self.closing = False
         self.lost = False
-        self._is_inner = outer is not None
+        self._outer = outer
+        self._is_dismissed = False
         self._discarded: int | None = None
         self._layer: Layer | None = None
         # What scripts see of it, the same for all its exchanges.
@@ -98,11 +97,12 @@ class DownstreamProtocol(protocol.Protocol):
 
     def connectionMade(self) -> None:
         self.valve = Valve(self.transport)
-        traffic = UNCOUNTED if self._is_inner else PASSING.clients
+        is_inner = self._outer is not None
+        traffic = UNCOUNTED if is_inner else PASSING.clients
         self.sink = Sink(self.transport, traffic)
         self._read_size = ReadSize(self.transport, traffic, self.proxy.memory)
         layer = self.speak_http()
-        if self._is_inner:
+        if is_inner:
             return
         self.transport.setTcpNoDelay(True)
         self.proxy.connections.add(self)
@@ -117,6 +117,17 @@ class DownstreamProtocol(protocol.Protocol):
         if len(self.proxy.connections) > self.proxy.settings.limits.connections:
             self.proxy.counts.turned_away[TOO_MANY] += 1
             layer.refuse_connection()
+
+    def dismiss(self, dismissed: bool) -> None:
+        """Whether it isn't admitted any more: what is under way is the last."""
+        self._is_dismissed = dismissed
+        if dismissed:
+            self.drain()
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether nothing new may begin on it."""
+        return self._is_dismissed or (self._outer is not None and self._outer.dismissed)
 
     @property
     def is_secure(self) -> bool:
@@ -220,6 +231,7 @@ class DownstreamProtocol(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.lost = True
+        self._outer = None
         self.proxy.connections.discard(self)
         self.valve.end()
         self.sink.release()

@@ -25,13 +25,15 @@ from streamproxy.rules.verdict import Answer
 from streamproxy.stream.body import BodyPath, BodyTooLarge, NoRoom
 from streamproxy.stream.pump import Pump
 from streamproxy.stream.valve import Valve
-from streamproxy.wire.headers import NO_HEADERS
+from streamproxy.wire.headers import NO_HEADERS, Headers
 from streamproxy.wire.message import NO_BODY, BodyEvent, End, RequestHead
 
 if TYPE_CHECKING:
     from streamproxy.proxy.downstream import DownstreamProtocol
     from streamproxy.proxy.http1 import Http1Layer
 
+# A head is kept as it came, as it goes on, and as lines and names of their own.
+HEAD_COPIES = 4
 NOT_A_REQUEST = RequestHead(b"-", b"-", (1, 0), NO_HEADERS, NO_BODY)
 log = Logger()
 
@@ -66,16 +68,33 @@ class Ends:
         self._response_path: BodyPath | None = None
         self._response_pump: Pump | None = None
         self._response_flushed = False
+        # What the heads come to, as far as they were counted.
+        self._heads = 0
+        self._count_head(head.headers)
         self._sent_before = connection.sink.sent
         self._progress = self._seconds()
         self._upload = Upload(self._progress, connection.received)
         self.flow = connection.new_flow(head.method.decode("ascii"), head.target.decode("ascii"))
         connection.deadline.set(self._settings.timeouts.idle, self._idle)
 
+    def _count_head(self, headers: Headers) -> None:
+        """Count a head for as long as this lasts; it has a bound of its own."""
+        size = 0
+        for line in headers.written:
+            size += len(line)
+        self._heads += HEAD_COPIES * size
+        self._proxy.memory.add(HEAD_COPIES * size)
+
+    def _forget_heads(self) -> None:
+        self._proxy.memory.give_back(self._heads)
+        self._heads = 0
+
     # The two pumps
 
     def _make_request_pump(self, valve: Valve | None) -> Pump:
         self._request_flushed = False
+        if self._request_pump is not None:
+            self._request_pump.abandon()
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
         pump.later = self._proxy.later
@@ -313,6 +332,7 @@ class Ends:
     def _over_and_out(self, keep: bool = False, ending: Callable[[], None] | None = None) -> None:
         """Record the flow and give the connection back: to be kept, or ended as the layer does, or by `ending`."""
         self._over = self._deaf = True
+        self._forget_heads()
         flow = self.flow
         flow.outcome = flow.outcome or FORWARDED
         self._drop_link()

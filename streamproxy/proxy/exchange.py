@@ -308,6 +308,7 @@ class Exchange(Ends):
         """The final response's head has come; `events` are what was read behind it."""
         request, verdict, path = self._head, self._verdict, self._request_path
         assert verdict is not None and path is not None
+        self._count_head(head.headers)
         # It has been answered, so it won't be sent again.
         path.whole = None
         if self._link is not None and self._link.upstream is not None and heads.wants_close(head.version, head.headers):
@@ -397,6 +398,7 @@ class Exchange(Ends):
         upgrade, link, said, verdict = self._upgrade, self._link, self._response_verdict, self._verdict
         assert upgrade is not None and link is not None and said is not None and verdict is not None
         self._over = self._deaf = True
+        self._forget_heads()
         connection, flow, layer = self._connection, self.flow, self._layer
         end = link.hand_over()
         plan = None

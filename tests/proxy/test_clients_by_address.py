@@ -11,6 +11,7 @@ from streamproxy.proxy.downstream import DownstreamFactory
 from tests.conversation import Stage, settings_of
 from tests.fakes import BoundedTransport
 from tests.proxy.test_faults import GET, OK, answer
+from tests.secure import SecureStage
 
 
 class FromAddress(BoundedTransport):
@@ -22,6 +23,9 @@ class FromAddress(BoundedTransport):
 
     def getPeer(self):
         return self.peer
+
+    def getHost(self):
+        return self.peer if isinstance(self.peer, UNIXAddress) else super().getHost()
 
 
 class AddressTests(SynchronousTestCase):
@@ -85,6 +89,45 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(client.heard.startswith(b"HTTP/1.1 403 "), not served)
             if not served:
                 self.assertEqual(self.stage.journal.flows[0].client, "192.0.2.1:51000")
+
+    def test_what_a_balancer_says_that_is_no_address_of_the_internet_admits_nobody(self):
+        unix = b"\r\n\r\n\0\r\nQUIT\n" + b"\x21\x31" + (216).to_bytes(2) + b"/a".ljust(108, b"\0") * 2
+        for told in (unix, b"PROXY TCP4 notanip 10.0.0.2 51000 8080\r\n"):
+            self.begin()
+            factory = HAProxyWrappingFactory(DownstreamFactory(self.stage.proxy))
+            client = FromAddress(IPv4Address("TCP", "10.0.0.1", 40000)).connect(factory.buildProtocol(None))
+            client.say(told, GET)
+            self.stage.settle(client)
+            self.assertEqual(self.stage.pool.dialled, [])
+            self.assertTrue(client.heard.startswith(b"HTTP/1.1 403 "), told)
+
+    def test_one_that_has_yet_to_be_introduced_is_judged_by_the_new_settings_then(self):
+        factory = HAProxyWrappingFactory(DownstreamFactory(self.stage.proxy))
+        client = FromAddress(IPv4Address("TCP", "10.0.0.1", 40000)).connect(factory.buildProtocol(None))
+        self.stage.proxy.obey(settings_of("access: {allow: [192.0.2.0/24]}"), None)
+        client.say(b"PROXY TCP4 192.0.2.1 10.0.0.2 51000 8080\r\n", GET)
+        self.stage.origin.say(OK)
+        self.stage.settle(client)
+        self.assertNotIn(b"Connection: close", bytes(client.heard))
+        self.assertTrue(client.heard.startswith(b"HTTP/1.1 200 "))
+
+    def test_inside_of_tls_it_is_the_same(self):
+        for ends_first in (True, False):
+            stage = SecureStage("access: {allow: 127.0.0.0/8}")
+            client = stage.secure_client()
+            client.say(b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            stage.run(client)
+            origin = stage.secure_origin()
+            stage.run(client, origin)
+            if ends_first:
+                origin.say(OK)
+                stage.run(client, origin)
+            stage.proxy.obey(settings_of("access: {allow: 192.0.2.0/24}"), stage.proxy.tls)
+            if not ends_first:
+                origin.say(OK)
+            stage.run(client, origin)
+            self.assertIn(b"\r\n\r\nok", bytes(client.heard))
+            self.assertEqual(stage.proxy.under_way, 0)
 
     def test_who_is_not_admitted_by_new_settings_ends_with_what_is_under_way(self):
         idle, busy, other = self.client("10.0.0.1"), self.client("10.0.0.1"), self.client("10.0.0.2")

@@ -46,7 +46,8 @@ class HeldBodyTests(MemoryTestCase):
     def test_a_request_that_would_not_fit_is_refused_and_its_origin_hears_nothing(self) -> None:
         client = self.open("hold: always")
         client.say(UPLOAD % (100 * KIB) + bytes(60 * KIB))
-        self.assertEqual(self.memory.held, 60 * KIB)
+        # With the head.
+        self.assertEqual(self.memory.held // KIB, 60)
         client.say(bytes(5 * KIB))
         self.assertEqual(self.stage.pool.dialled, [])
         self.assert_refused()
@@ -86,7 +87,7 @@ class HeldBodyTests(MemoryTestCase):
         self.assertGreaterEqual(self.memory.held, 4 * KIB)
         client.say(b"3000\r\n" + bytes(12 * KIB) + b"\r\n")
         self.settle()
-        self.assertEqual(self.memory.held, 0)
+        self.assertLess(self.memory.held, KIB)
 
     def test_its_chunks_count_as_well(self) -> None:
         client = self.open("hold: always", 4 * KIB)
@@ -103,7 +104,7 @@ class StreamTests(MemoryTestCase):
         self.assertGreaterEqual(self.memory.held, 190_000)
         self.assertLess(self.memory.held, 300_000)
         self.settle()
-        self.assertEqual(self.memory.held, 0)
+        self.assertLess(self.memory.held, KIB)
 
     def test_one_that_goes_away_leaves_nothing(self) -> None:
         client = self.open(limit=1 << 30)
@@ -151,13 +152,17 @@ class HeadTests(MemoryTestCase):
             client.reset()
         self.assert_all_given_back()
 
-    def test_one_that_becomes_whole_counts_no_longer(self) -> None:
-        client = self.open()
-        client.say(b"GET http://a.example/x HTTP/1.1\r\nX: " + b"x" * 15000)
-        self.assertGreaterEqual(self.memory.held, 15000)
-        client.say(b"\r\nHost: a.example\r\n\r\n")
+    def test_heads_count_as_long_as_their_exchange_lasts(self) -> None:
+        client = self.open(limit=1 << 30)
+        client.say(b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nX: " + b"x" * 15000 + b"\r\n\r\n")
+        request = self.memory.held
+        self.assertGreaterEqual(request, 45000)
+        self.stage.origin.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: " + b"x" * 15000 + b"\r\n\r\no")
+        self.settle()
+        self.assertGreaterEqual(self.memory.held - request, 45000)
+        self.stage.origin.say(b"k")
+        self.settle()
         self.assertEqual(self.memory.held, 0)
-        self.assert_all_given_back()
 
     def test_what_is_said_before_a_tunnel_is_decided_counts(self) -> None:
         client = self.open()

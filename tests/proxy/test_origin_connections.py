@@ -59,6 +59,19 @@ class RetryTests(ConversationTestCase):
             self.assertEqual(stage.journal.flows[-1].outcome, "forwarded")
             self.assertEqual(stage.journal.flows[-1].origin_out, 2 * len(GOT))
 
+    def test_what_waited_for_the_first_origin_is_held_no_longer(self):
+        stage, one = self.used()
+        one.say(
+            b"PUT http://a.example/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 150000\r\n\r\n" + bytes(150_000)
+        )
+        stage.origin.reset()
+        self.assertEqual(len(stage.pool.made), 2)
+        stage.settle(one)
+        stage.origin.say(OK)
+        stage.settle(one)
+        self.assertEqual(bytes(one.heard), HEARD_OK)
+        self.assertEqual(stage.proxy.memory.held, 0)
+
     def test_not_a_third_time(self):
         stage, one = self.used()
         one.say(GET)
