@@ -6,7 +6,7 @@ at once is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -64,7 +64,9 @@ class PoolOfPeers(Pool):
         super().__init__(clock, settings)
         self.made: list[Peer] = []
 
-    def dial(self, host: str, port: int, make: Callable[[], Protocol]) -> Deferred[Protocol]:
+    def dial(
+        self, host: str, port: int, make: Callable[[], Protocol], known: Sequence[str] = ()
+    ) -> Deferred[Protocol]:
         protocol = make()
         self.made.append(Peer(protocol))
         return succeed(protocol)

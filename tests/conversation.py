@@ -58,7 +58,7 @@ class FakePool(Pool):
         self.waits = False
         self.waiting: list[tuple[Deferred, object]] = []
 
-    def dial(self, host, port, make):
+    def dial(self, host, port, make, known=()):
         self.dialled.append((host, port))
         if self.waits:
             waiting: Deferred = Deferred()
@@ -244,9 +244,10 @@ class ConversationTestCase(SynchronousTestCase):
                 [outcome] * max(1, len(stage.journal.flows)),
                 cut,
             )
+        flows = list(stage.journal.flows)
         for made in [transport, *stage.pool.made]:
             self.assertLessEqual(max(made.writes, default=0), settings.write_size, cut)
             made.reset()
         stage.settle(transport)
         self.assertEqual(stage.proxy.memory.held, 0, f"{cut}: held when everybody has gone")
-        return stage.journal.flows
+        return flows

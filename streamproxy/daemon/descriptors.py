@@ -17,6 +17,8 @@ from twisted.logger import Logger
 # Which part of all descriptors is kept for connections to origins and files; and how many at the least.
 KEPT_PART = 8
 LEAST_KEPT = 64
+# How many of these are for operators alone.
+LAST = 16
 # How many more than it was told Twisted may accept in one go.
 MORE = 20
 # How often it is looked whether there are some again, in seconds.
@@ -35,7 +37,7 @@ class Descriptors:
         self._free_some = free_some
         # What accepts: Twisted's ports.
         self._ports: list[Any] = []
-        self._most = self._enough = 1 << 60
+        self._most = self._enough = self._last = 1 << 60
         self._batch = 100
         # How often accepting was paused, and whether it is.
         self.pauses = 0
@@ -49,6 +51,7 @@ class Descriptors:
             kept = min(max(LEAST_KEPT, soft // KEPT_PART), soft // 3)
             # Accepting goes on when half as many again are free, so that it doesn't begin and end with each client.
             self._most, self._enough = max(soft - kept, 1), max(soft - kept - kept // 2, 1)
+            self._last = max(soft - min(LAST, kept // 4), 1)
             # A batch goes on to its end, however few are left.
             self._batch = max(1, min(100, kept // 2 - MORE))
 
@@ -71,6 +74,13 @@ class Descriptors:
             self._bound(port)
         if not self.paused and transport.fileno() >= self._most:
             self._pause()
+
+    def has_room_for(self, transport: Any) -> bool:
+        """Whether a connection that was made may be kept: the last descriptors are for operators, files and the log."""
+        if transport.fileno() < self._last:
+            return True
+        self._free_some()
+        return False
 
     def _pause(self) -> None:
         self.paused = True

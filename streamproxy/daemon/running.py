@@ -104,6 +104,7 @@ class ProxyService(Service):
         self._listeners = Listeners(reactor, inherited_sockets(environ))
         self._descriptors = Descriptors(reactor, self._pool.close)
         self._proxy.accepted = self._descriptors.took
+        self._pool.has_room_for = self._descriptors.has_room_for
         self._supervision = Supervision(environ, reactor, self._status)
         self._drain: Drain | None = None
         self._is_ready = False
@@ -115,7 +116,7 @@ class ProxyService(Service):
 
     def _make_admin(self, admin: Admin) -> AdminSite:
         metrics = Metrics(self._counts, lambda: levels(self._proxy, self._descriptors))
-        return admin_site(admin, self._reactor, metrics.text, self.reload, self._why_not_ready)
+        return admin_site(admin, self._reactor, metrics.recent_text, self.reload, self._why_not_ready)
 
     def _why_not_ready(self) -> str:
         if self._drain is not None:

@@ -41,6 +41,8 @@ FIELDS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
+# What twisted.web has no words for.
+PHRASES = {421: b"Misdirected Request", 422: b"Unprocessable Content"}
 log = Logger()
 
 
@@ -77,7 +79,7 @@ NOT_FOUND = Answer("there is nothing here\n", 404)
 
 def sent(request: Request, answer: Answer) -> bytes:
     """Put the head of `answer` on `request`; gives the body."""
-    request.setResponseCode(answer.status)
+    request.setResponseCode(answer.status, PHRASES.get(answer.status))
     request.setHeader(b"Content-Type", answer.content_type.encode())
     request.setHeader(b"Content-Length", b"%d" % len(answer.body))
     return answer.body
@@ -169,28 +171,21 @@ class AdminChannel(HTTPChannel):
     maxHeaders = MOST_FIELDS
     site: AdminSite
     transport: Any
-    _counted = False
     _ending: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        site = self.site
-        if site.connections >= MOST_CONNECTIONS:
-            self.transport.abortConnection()
-            return
-        self._counted = True
-        site.connections += 1
+        channels = self.site.channels
+        if len(channels) >= MOST_CONNECTIONS:
+            # Whoever holds them all keeps nobody out.
+            next(iter(channels)).transport.abortConnection()
+        channels[self] = None
         super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._ending is not None and self._ending.active():
             self._ending.cancel()
-        if self._counted:
-            self.site.connections -= 1
-            super().connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._counted:
-            super().dataReceived(data)
+        self.site.channels.pop(self, None)
+        super().connectionLost(reason)
 
     def resetTimeout(self) -> None:
         """What comes is no reason to wait longer: the time is set anew behind each response."""
@@ -216,7 +211,8 @@ class AdminSite(Site):
             reactor=clock,
         )
         self.admin = admin
-        self.connections = 0
+        # The open connections, the eldest first.
+        self.channels: dict[AdminChannel, None] = {}
 
     def startFactory(self) -> None:
         """Keep no log of requests, nor the clock for it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
@@ -21,6 +22,8 @@ from streamproxy.counts import METHODS, OTHER, PASSING, STATUSES, Counts, Histog
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "streamproxy_"
 SIDES = ("client", "origin")
+# Making them takes this part of the time at the most, however often they are asked for.
+REST = 20
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
@@ -34,6 +37,8 @@ class Metrics(Collector):
         self._counts = counts
         self._look = look
         self._passing = passing
+        self._text = b""
+        self._until = 0.0
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -42,6 +47,14 @@ class Metrics(Collector):
     def text(self) -> bytes:
         """All of them, in the text format."""
         return generate_latest(self.registry)
+
+    def recent_text(self) -> bytes:
+        """The same, or as it was a moment ago: whoever asks again and again doesn't keep the proxy busy by it."""
+        now = time.perf_counter()
+        if now >= self._until:
+            self._text = self.text()
+            self._until = now + (time.perf_counter() - now) * REST
+        return self._text
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""

@@ -50,6 +50,8 @@ def meet(connection: DownstreamProtocol, layer: Http1Layer) -> None:
     peer = connection.transport.getPeer()
     host = getattr(peer, "host", None)
     connection.client = "-" if host is None else f"{host}:{peer.port}"
+    if isinstance(peer, IPv4Address | IPv6Address):
+        connection.take_share(peer.host)
     if not _is_admitted(connection):
         proxy = connection.proxy
         proxy.counts.turned_away[NOT_ALLOWED] += 1
@@ -184,7 +186,7 @@ class Checking:
 
     def _count(self, size: int) -> None:
         """So many bytes are held here."""
-        self._connection.proxy.memory.add(size - self._counted)
+        self._connection.memory.add(size - self._counted)
         self._counted = size
 
     def _told(self, passwords: Passwords, credentials: Credentials, right: bool) -> None:

@@ -6,7 +6,7 @@ and begins the next attempt only when its delay is over, though the one before h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet import error
@@ -29,7 +29,7 @@ class Dial:
     """One connection to `host`:`port`, in `timeout` seconds with everything.
 
     `reactor` is what connects (IReactorTCP) and has the time; `lookups` know names. `permission` is asked about the
-    host and each of its addresses.
+    host and each of its addresses. `known` are the addresses where they have been looked up already.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Dial:
         factory: Factory,
         timeout: float,
         permission: Permission | None = None,
+        known: Sequence[str] = (),
     ) -> None:
         self._reactor = reactor
         self._lookups = lookups
@@ -49,6 +50,7 @@ class Dial:
         self._factory = factory
         self._timeout = timeout
         self._permission = permission
+        self._known = known
         self._addresses: list[str] = []
         self._attempts: list[Deferred[IProtocol]] = []
         self._last_failure = Failure(error.DNSLookupError(f"no address for {host}"))
@@ -68,6 +70,9 @@ class Dial:
         denied = None if self._permission is None else self._permission.denied_at_once(self._host, self._port)
         if denied is not None:
             self._last_failure = Failure(denied)
+            self._try_next()
+        elif self._known:
+            self._addresses = self._permitted(list(self._known))
             self._try_next()
         elif isIPAddress(self._host) or isIPv6Address(self._host):
             self._addresses = self._permitted([self._host])

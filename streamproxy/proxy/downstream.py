@@ -7,6 +7,8 @@ the TLS as its transport; the outer one then hands on bytes, and no more.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet import protocol
@@ -23,10 +25,12 @@ from zope.interface import implementer
 
 from streamproxy.counts import PASSING, TOO_MANY, UNCOUNTED
 from streamproxy.flow import Flow
+from streamproxy.memory import Memory
 from streamproxy.proxy.admission import Introduction, meet
 from streamproxy.proxy.http1 import Http1Layer
 from streamproxy.proxy.trust_page import PROXY
 from streamproxy.proxy.upstream import LAST_WORDS
+from streamproxy.rules.access import plain_address
 from streamproxy.scripts.connection import Client
 from streamproxy.stream.deadline import Deadline
 from streamproxy.stream.read_size import ReadSize
@@ -89,6 +93,9 @@ class DownstreamProtocol(protocol.Protocol):
         self.closing = False
         self.lost = False
         self._outer = outer
+        # Where what is held for it is counted: in a share of all, where it comes from another machine.
+        self.memory: Memory = proxy.memory if outer is None else outer.memory
+        self._owner: str | None = None
         self._is_dismissed = False
         self._discarded: int | None = None
         self._layer: Layer | None = None
@@ -117,6 +124,16 @@ class DownstreamProtocol(protocol.Protocol):
         if len(self.proxy.connections) > self.proxy.settings.limits.connections:
             self.proxy.counts.turned_away[TOO_MANY] += 1
             layer.refuse_connection()
+
+    def take_share(self, host: str) -> None:
+        """It comes from `host`: no one machine beyond this one may hold more than half of what all may."""
+        with contextlib.suppress(ValueError):
+            address = plain_address(host)
+            if not address.is_loopback and self._owner is None:
+                # Who has an address of IPv6 has as many as he likes.
+                owner = host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+                self._owner = owner
+                self.memory = self.proxy.memory.share(owner)
 
     def dismiss(self, dismissed: bool) -> None:
         """Whether it isn't admitted any more: what is under way is the last."""
@@ -239,6 +256,9 @@ class DownstreamProtocol(protocol.Protocol):
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.connection_lost(reason)
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            self.proxy.memory.leave(owner)
 
     def close(self, patience: float | None = None) -> None:
         """Send what is written, then close; with a client that doesn't read it for `patience` seconds at the most.

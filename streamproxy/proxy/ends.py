@@ -83,10 +83,10 @@ class Ends:
         for line in headers.written:
             size += len(line)
         self._heads += HEAD_COPIES * size
-        self._proxy.memory.add(HEAD_COPIES * size)
+        self._connection.memory.add(HEAD_COPIES * size)
 
     def _forget_heads(self) -> None:
-        self._proxy.memory.give_back(self._heads)
+        self._connection.memory.give_back(self._heads)
         self._heads = 0
 
     # The two pumps
@@ -98,7 +98,7 @@ class Ends:
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
         pump.later = self._proxy.later
-        pump.memory = self._proxy.memory
+        pump.memory = self._connection.memory
         return pump
 
     def _make_response_pump(self, valve: Valve | None) -> Pump:
@@ -107,7 +107,7 @@ class Ends:
         self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
         pump.broken = self._response_broke
         pump.later = self._proxy.later
-        pump.memory = self._proxy.memory
+        pump.memory = self._connection.memory
         pump.attach(self._connection.sink)
         return pump
 
@@ -246,6 +246,9 @@ class Ends:
         if action is not Action.NOTHING and not (action is Action.CLOSE and outcome == ORIGIN_GONE):
             self.flow.outcome, self.flow.error = outcome, why
         self._drop_link()
+        if self._over:
+            # A source that was resumed by that had its end waiting.
+            return
         if action is Action.ANSWER:
             self._answer(answers.explain(status, why), outcome)
         elif action is Action.CUT:

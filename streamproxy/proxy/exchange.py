@@ -76,6 +76,9 @@ class Exchange(Ends):
             self.fail(MALFORMED if error.status == 400 else REFUSED, error.reason, error.status)
             return
         self.flow.url = target.url
+        if aliases and (why := self._proxy.pool.permission.denied_alias(aliases)) is not None:
+            self.fail(REFUSED, why, 403)
+            return
         if is_trust_page(target.origin.host):
             page = self._proxy.trust_page
             self._answer(page.answer(target.path, head.method, self._connection.reached_at), ANSWERED)
@@ -225,7 +228,9 @@ class Exchange(Ends):
         self._request_pump.attach(self._paced(upstream.sink, self._verdict.work.pace))
 
     def _paced(self, sink: Sink, pace: Pace | None) -> Sink:
-        return sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock, self._proxy.memory)
+        return (
+            sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock, self._connection.memory)
+        )
 
     def _retry(self) -> bool:
         """Send the request once more, if that is safe and it is still at hand."""

@@ -109,12 +109,12 @@ class Http1Layer:
 
     def _count(self, waiting: int) -> bool:
         """Count what waits here to be read as a request; whether it may."""
-        memory = self._proxy.memory
+        memory = self._connection.memory
         more, self._counted = waiting - self._counted, waiting
         memory.add(more)
-        if more <= 0 or memory.held <= memory.limit or self._exchange is not None:
+        if more <= 0 or not memory.is_passed or self._exchange is not None:
             return True
-        memory.refused += 1
+        memory.refuse()
         self._refuse(503, OUT_OF_MEMORY, REFUSED)
         return False
 
@@ -123,9 +123,9 @@ class Http1Layer:
 
         `events` are its head as it came and what was read behind it; `said` are bytes that the reader hasn't seen.
         """
-        memory = self._proxy.memory
+        memory = self._connection.memory
         if memory.is_full:
-            memory.refused += 1
+            memory.refuse()
             self.turn_away(head, events, explain(503, OUT_OF_MEMORY), REFUSED, OUT_OF_MEMORY)
         elif head.method == b"CONNECT":
             self._replaced = True
@@ -276,7 +276,7 @@ class Http1Layer:
             exchange.client_gone()
 
     def _forget_waiting(self) -> None:
-        self._proxy.memory.give_back(self._counted)
+        self._connection.memory.give_back(self._counted)
         self._counted = 0
 
     def refuse_connection(self) -> None:

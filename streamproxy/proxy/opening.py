@@ -137,6 +137,11 @@ class Opening:
     def _is_blocked(self, origins: tuple[Origin, ...], opaque: bool) -> bool:
         """Whether a rule blocks all that this tunnel is for; it is ended then."""
         for origin in origins:
+            denied = self._proxy.pool.permission.denied_name(origin.host, origin.port)
+            if denied is not None:
+                # The target's own name was asked about before.
+                self._refuse_speech(ACCESS_DENIED, denied.why)
+                return True
             blocked = self._proxy.settings.rules.on_connect(self._head, origin, opaque)
             if blocked is not None:
                 self.flow.rules.append(blocked[0])
@@ -292,7 +297,7 @@ class Opening:
             # That name doesn't leave the proxy.
             dialling: Deferred[Protocol] = fail(DNSLookupError())
         else:
-            dialling = self._proxy.pool.tunnel(target.host, target.port)
+            dialling = self._proxy.pool.tunnel(target.host, target.port, self._addresses)
         self._dialling = dialling
         dialling.addCallbacks(self._dialled, self._not_dialled, (connected,))
         dialling.addErrback(self._broken)
@@ -343,7 +348,7 @@ class Opening:
 
     def _count(self, size: int) -> None:
         """So many bytes wait here; it has a bound of its own."""
-        self._proxy.memory.add(size - self._counted)
+        self._connection.memory.add(size - self._counted)
         self._counted = size
 
     # Ends

@@ -110,6 +110,9 @@ class Passwords:
         now = self._clock.seconds()
         since = self._right.get(key)
         if since is not None and now - since < KEPT_RIGHT:
+            # Who keeps asking needn't wait in line again, whoever else does.
+            del self._right[key]
+            self._right[key] = now
             return True
         since = self._wrong.get(key)
         if since is not None and now - since < KEPT_WRONG:

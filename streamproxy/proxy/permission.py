@@ -96,6 +96,23 @@ class Permission:
                 continue
         return None
 
+    def denied_name(self, host: str, port: int) -> Denied | None:
+        """Whether `host`, which a client says it speaks to in what leads elsewhere, is denied by its name."""
+        why = self._origins.deny.name(host, port)
+        return (
+            None
+            if why is None
+            else Denied(403, f"{Origin('', host, port).netloc} is refused by access.origins.deny: {why}")
+        )
+
+    def denied_alias(self, origins: Iterable[Origin]) -> str | None:
+        """Why one of the other names by which a request's origin is called is denied."""
+        for origin in origins:
+            denied = self.denied_name(origin.host, origin.port)
+            if denied is not None:
+                return denied.why
+        return None
+
     def denied(self, host: str, port: int, address: str) -> Denied | None:
         """Why no connection to `address` and `port` is made for who asked for `host`; None: it may be made."""
         why = self._refusal(host, port, address)

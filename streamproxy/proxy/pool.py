@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -37,6 +38,10 @@ WHY_NOT = (
     (TimeoutError, "timed-out"),
     (Denied, "denied"),
 )
+
+
+def _always(_transport: Any) -> bool:
+    return True
 
 
 class _Making(Factory):
@@ -73,6 +78,8 @@ class Pool:
         self._idle: dict[Route, list[UpstreamConnection]] = {}
         # All idle ones, the longest idle first.
         self._by_age: dict[UpstreamConnection, None] = {}
+        # Asked about the transport of each connection that is made, whether there are file descriptors for it.
+        self.has_room_for: Callable[[Any], bool] = _always
         # Where what waits to be read from origins is counted.
         self.memory = Memory(settings.limits.memory)
         # How often the settings have changed. A connection that was made before isn't kept.
@@ -128,13 +135,18 @@ class Pool:
         seconds = self._settings.timeouts.handshake
         return dialled.addCallback(lambda protocol: handshakes[protocol].outcome(seconds))  # type: ignore[return-value]
 
-    def dial(self, host: str, port: int, make: Callable[[], Protocol]) -> Deferred[Protocol]:
-        """What `make` gives, connected to `host` and `port`."""
+    def dial(self, host: str, port: int, make: Callable[[], Protocol], known: Sequence[str] = ()) -> Deferred[Protocol]:
+        """What `make` gives, connected to `host` and `port`; at one of `known`, if it has been looked up."""
         timeout = self._settings.timeouts.connect
-        dial = Dial(self._reactor, self.lookups, host, port, _Making(make), timeout, self.permission)
+        dial = Dial(self._reactor, self.lookups, host, port, _Making(make), timeout, self.permission, known)
         return dial.start().addCallbacks(self._made, self._not_made)  # type: ignore[arg-type, return-value]
 
     def _made(self, protocol: IProtocol) -> IProtocol:
+        transport: Any = getattr(protocol, "transport", None)
+        if not self.has_room_for(transport):
+            # The last descriptors are for operators.
+            transport.abortConnection()
+            raise ConnectBindError(errno.EMFILE)
         self.counts.connected += 1
         return protocol
 
@@ -144,9 +156,9 @@ class Pool:
             self.counts.connecting_failed[why] += 1
         return failure
 
-    def tunnel(self, host: str, port: int) -> Deferred[Protocol]:
-        """A connection for a tunnel to `host` and `port`."""
-        return self.dial(host, port, lambda: TunnelEnd(self._reactor, self.open, self.memory))
+    def tunnel(self, host: str, port: int, known: Sequence[str] = ()) -> Deferred[Protocol]:
+        """A connection for a tunnel, as `dial`."""
+        return self.dial(host, port, lambda: TunnelEnd(self._reactor, self.open, self.memory), known)
 
     def give(self, connection: UpstreamConnection) -> None:
         """Keep `connection`, which is in order, for the next who asks."""

@@ -132,7 +132,7 @@ class StreamSide(Side):
         self._compressed = False
         self._size = 0
         self._kept = bytearray()
-        self._is_lost = False
+        self._is_cut = self._is_lost = False
         # It can't be read any further.
         self._is_unread = False
 
@@ -185,7 +185,7 @@ class StreamSide(Side):
             self._size += len(part.data)
             room = self._capture - len(self._kept)
             if room > 0:
-                self._kept += FramePart(part.head, part.data[:room], part.at, False).payload
+                self._keep(FramePart(part.head, part.data[:room], part.at, False).payload)
         if not (part.last and part.head.final):
             return
         kept = b"" if self._is_lost else bytes(self._kept)
@@ -196,7 +196,7 @@ class StreamSide(Side):
         message.streamed = True
         self._opcode = self._size = 0
         self._is_lost = False
-        self._kept = bytearray()
+        self.release()
         hooks = self._relay.hooks
         if hooks is not None and hooks.wants_messages and not self.over:
             self._data.show(message)
@@ -210,6 +210,19 @@ class StreamSide(Side):
                 self._relay.failed(error)
         self._data.keep(message)
 
+    def _keep(self, data: bytes) -> None:
+        """Record more of the message, if it may be held."""
+        if self._is_cut or not self._relay.memory.take(len(data)):
+            # Behind a gap nothing is recorded.
+            self._is_cut = True
+        else:
+            self._kept += data
+
+    def release(self) -> None:
+        self._relay.memory.give_back(len(self._kept))
+        self._kept = bytearray()
+        self._is_cut = False
+
     def _keep_inflated(self, part: FramePart, inflate: Inflate) -> Iterator[Piece]:
         """Keep what there is room for of some of a compressed message; all of it is inflated, for what is to come."""
         self._deflated += len(part.data)
@@ -221,7 +234,7 @@ class StreamSide(Side):
                     raise TooLarge("it would take more than its share of time")
                 room = self._capture - len(self._kept)
                 if room > 0:
-                    self._kept += piece[:room]
+                    self._keep(piece[:room])
                 yield b""
             if part.last and part.head.final:
                 inflate.end()

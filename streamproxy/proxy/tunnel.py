@@ -54,7 +54,7 @@ class Tunnel:
         self._to_origin_done = self._to_client_done = False
         self._to_origin = Pump(connection.valve, settings.write_size, seconds, self._origin_has_all)
         self._to_client = Pump(end.valve, settings.write_size, seconds, self._client_has_all)
-        self._to_origin.memory = self._to_client.memory = connection.proxy.memory
+        self._to_origin.memory = self._to_client.memory = connection.memory
         self._to_origin.attach(end.sink if to_origin is None else to_origin)
         self._to_client.attach(connection.sink if to_client is None else to_client)
         self._sent_before = end.sink.sent

@@ -67,7 +67,7 @@ class WebSocketRelay(Tunnel):
         for pump in (self._to_origin, self._to_client):
             pump.later = connection.proxy.later
             pump.broken = self._broke
-        self.memory = connection.proxy.memory
+        self.memory = connection.memory
         make = StreamSide if plan.streams else MessageSide
         self._from_client: Side = make(self, plan, True, self._to_origin)
         self._from_origin: Side = make(self, plan, False, self._to_client)

@@ -253,16 +253,16 @@ class BoundsTests(AdminCase):
             channel.dataReceived(f"GET /healthz HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
         self.assertFalse(transport.disconnecting)
 
-    def test_there_are_only_so_many_connections_and_one_that_ends_makes_room(self) -> None:
+    def test_there_are_only_so_many_connections_and_one_more_ends_the_eldest(self) -> None:
         made = [self.connect() for _ in range(MOST_CONNECTIONS)]
         channel, transport = self.connect()
-        self.assertTrue(transport.aborted)
-        channel.dataReceived(f"GET / HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
-        channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(transport.value(), b"")
-        self.assertTrue(self.connect()[1].aborted)
+        self.assertEqual([each.aborted for _, each in made], [True] + [False] * (MOST_CONNECTIONS - 1))
         made[0][0].connectionLost(Failure(ConnectionDone()))
-        self.assertFalse(self.connect()[1].aborted)
+        channel.dataReceived(f"GET /healthz HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200 "))
+        for ending, _ in [*made[1:], (channel, transport)]:
+            ending.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.site.channels, {})
 
     def test_nothing_is_left_when_all_is_over(self) -> None:
         for number in range(3):
@@ -271,4 +271,4 @@ class BoundsTests(AdminCase):
             if number == 1:
                 self.clock.advance(PATIENCE)
             channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual((self.clock.getDelayedCalls(), self.site.connections), ([], 0))
+        self.assertEqual((self.clock.getDelayedCalls(), self.site.channels), ([], {}))

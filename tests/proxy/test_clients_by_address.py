@@ -145,3 +145,44 @@ class AddressTests(SynchronousTestCase):
         )
         self.assertIn(b"Connection: close\r\n", bytes(busy.heard))
         self.assertTrue(busy.heard.endswith(b"\r\n\r\nok"))
+
+
+class ShareTests(SynchronousTestCase):
+    """One machine beyond this one can't take all memory from the others."""
+
+    HEAD = b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000\r\n\r\n"
+
+    def hold(self, host: str, size: int) -> FromAddress:
+        client = FromAddress(IPv4Address("TCP", host, 40000)).connect(self.stage.factory.buildProtocol(None))
+        client.say(self.HEAD + bytes(size))
+        self.stage.settle(client)
+        return client
+
+    def setUp(self) -> None:
+        self.stage = Stage(settings_of("hold: always"))
+        self.memory = self.stage.proxy.memory
+        self.memory.limit = 100_000
+
+    def end(self, *clients: FromAddress) -> None:
+        for client in clients:
+            client.reset()
+        self.assertEqual((self.memory.held, self.memory._shares), (0, {}))
+
+    def test_it_holds_half_and_another_still_has_room(self) -> None:
+        one, more, other = (
+            self.hold("192.0.2.1", 40_000),
+            self.hold("192.0.2.1", 20_000),
+            self.hold("192.0.2.2", 40_000),
+        )
+        self.assertEqual([b" 503 " in client.heard for client in (one, more, other)], [False, True, False])
+        self.end(one, more, other)
+
+    def test_addresses_of_one_network_of_ipv6_are_one_machine(self) -> None:
+        one, more, other = (self.hold(host, 40_000) for host in ("2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1"))
+        self.assertEqual([b" 503 " in client.heard for client in (one, more, other)], [False, True, False])
+        self.end(one, more, other)
+
+    def test_this_machine_has_all(self) -> None:
+        client = self.hold("127.0.0.1", 80_000)
+        self.assertEqual(bytes(client.heard), b"")
+        self.end(client)
