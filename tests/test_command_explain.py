@@ -232,6 +232,17 @@ class AccessTests(ExplainCase):
         self.assertFalse(self.explain("GET", "http://a.example/", config=config)["access"]["addresses_may_change_that"])
 
 
+    def test_over_https_a_denied_origin_is_refused_before_any_rule_has_a_say(self):
+        config = "access: {origins: {deny: [bad.example]}}\nrules: [{respond: {text: hello}}]"
+        told = self.explain("GET", "https://bad.example/", config=config)
+        self.assertEqual((told["outcome"], told["tunnel"]["status"]), ("refused", 403))
+        self.assertEqual(self.explain("GET", "http://bad.example/", config=config)["outcome"], "answered")
+
+    def test_the_proxys_own_page_is_refused_over_https_where_a_rule_blocks_its_host(self):
+        told = self.explain("GET", "https://streamproxy.test/", config="rules: [{block: 404}]")
+        self.assertEqual((told["outcome"], told["tunnel"]["status"]), ("refused", 404))
+
+
 class WebSocketTests(ExplainCase):
     CONFIG = """
 rules:

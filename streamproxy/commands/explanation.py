@@ -50,13 +50,14 @@ def explain(settings: Settings, question: Question) -> Told:
     target = question.destination.target
     origin = target.origin
     told: Told = {"method": question.request.method.decode("latin-1"), "url": target.url}
-    if is_trust_page(origin.host):
-        return {**told, "outcome": "answered", "why": "the proxy's own page about its CA"}
+    is_own_page = is_trust_page(origin.host)
     if origin.scheme == "https":
         connect = explain_tunnel(settings, origin)
         told["tunnel"] = connect
-        if connect["outcome"] != "intercepted":
+        if connect["outcome"] == "refused" or (connect["outcome"] != "intercepted" and not is_own_page):
             return {**told, "outcome": connect["outcome"], "why": connect["why"]}
+    if is_own_page:
+        return {**told, "outcome": "answered", "why": "the proxy's own page about its CA"}
     verdict = settings.rules.on_request(question.request, target, question.destination.aliases)
     said = settings.rules.on_response(verdict, question.request, question.response) if verdict.answer is None else None
     told["scripts"] = sorted(name for name, hooks in settings.scripts.hooks.items() if hooks)
@@ -81,12 +82,14 @@ def explain_tunnel(settings: Settings, origin: Origin) -> Told:
         "why": decision.why,
         "addresses_may_change_that": interception.needs_addresses(origin.host),
     }
+    if not is_trust_page(origin.host):
+        denied = _denied(told | {"access": _access(settings, origin)})
+        if denied["outcome"] == "refused":
+            return denied
     refused = settings.rules.on_connect(head, origin, opaque=not decision.intercept)
     if refused is not None:
         name, answer = refused
         told |= {"outcome": "refused", "why": f"rule {name} blocks all of it", "status": answer.status}
-    elif not decision.intercept:
-        told |= _denied(told | {"access": _access(settings, origin)})
     return told
 
 
