@@ -91,10 +91,17 @@ class Ends:
 
     # The two pumps
 
+    def _goes_on(self) -> None:
+        """The client is told to go on with its body."""
+        self._continued = True
+        self._upload = Upload(self._seconds(), self._connection.received)
+
     def _make_request_pump(self, valve: Valve | None) -> Pump:
         self._request_flushed = False
         if self._request_pump is not None:
             self._request_pump.abandon()
+        # What came before is no measure of its client: a hook or a look-up may have taken its time.
+        self._upload = Upload(self._seconds(), self._connection.received)
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
         pump.later = self._proxy.later

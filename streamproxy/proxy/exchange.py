@@ -124,7 +124,7 @@ class Exchange(Ends):
                 self.fail(REFUSED, denied.why, denied.status)
             elif self._request is Request.RECEIVING and self._expects:
                 # The origin won't be asked before the body is here, and the client waits to be asked for it.
-                self._continued = True
+                self._goes_on()
                 self._connection.sink.write(answers.CONTINUE)
         else:
             self._open_link()
@@ -289,7 +289,8 @@ class Exchange(Ends):
                 body: list[BodyEvent] = events[number:]  # type: ignore[assignment]
                 self._response_begins(event, body)
                 return
-            self._continued = self._continued or event.status == 100
+            if event.status == 100:
+                self._goes_on()
             if head.version >= (1, 1):
                 pump.write(heads.forward_interim(event, self._proxy.via))
 
@@ -428,12 +429,11 @@ class Exchange(Ends):
         limits, work = self._settings.limits, upgrade.work
         data = WebSocketData(limits.capture, self._proxy.recording)
         data.streamed = upgrade.streams
-        rules = () if work is None else work.rules
         return Plan(
             upgrade.streams,
             data,
             self._socket_hooks(),
-            rules,
+            () if work is None else work.rules,
             limits.websocket_message,
             limits.capture,
             self._settings.timeouts.regex,

@@ -274,6 +274,8 @@ class MessageSide(Side):
         self._rules = MessageRules(rules, plan.most, plan.regex_seconds) if rules else None
 
     def pieces(self, data: bytes) -> Iterator[Piece]:
+        if self.closed or self.over:
+            return
         hooks = self._relay.hooks
         looks = self._rules is not None or (hooks is not None and hooks.wants_messages)
         try:

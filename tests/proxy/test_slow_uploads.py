@@ -71,3 +71,12 @@ class SlowUploadTests(SynchronousTestCase):
         # From then on it's the client's own doing.
         self.dribble(330, 1)
         self.assertIn(b"408 ", self.client.heard)
+
+    def test_one_that_waited_to_be_told_to_go_on_is_not_blamed(self) -> None:
+        self.stage = Stage(settings_of("limits: {upload_rate: 1000}\ntimeouts: {idle: 100}"))
+        self.client = self.stage.client()
+        self.client.say(HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        self.stage.clock.advance(95)
+        self.stage.origin.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.dribble(50, 20_000)
+        self.assertEqual(self.stage.journal.flows, [])
