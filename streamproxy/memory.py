@@ -37,6 +37,12 @@ class Memory:
         self._users[owner] = self._users.get(owner, 0) + 1
         return found
 
+    def set_limit(self, limit: int) -> None:
+        """So much may be held from now on, and half of it by each who has a share."""
+        self.limit = limit
+        for share in self._shares.values():
+            share.set_limit(limit // 2)
+
     def leave(self, owner: str) -> None:
         """A use of a share is over."""
         self._users[owner] -= 1

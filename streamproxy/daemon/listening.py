@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from socket import AF_UNIX
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -87,10 +88,10 @@ class Listeners:
             for port in ports:
                 port.stopListening()
 
-    def close(self, place: Place) -> None:
-        """Close those of one endpoint."""
-        for port in self._open.pop(place, []):
-            port.stopListening()
+    def close(self, place: Place) -> list[Deferred[Any]]:
+        """Close those of one endpoint; fires for each when it is closed."""
+        closing = [port.stopListening() for port in self._open.pop(place, [])]
+        return [each for each in closing if each is not None]
 
     def _listen(self, description: str, factory: Factory) -> list[IListeningPort]:
         name = inherited_name(description)

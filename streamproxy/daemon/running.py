@@ -6,17 +6,19 @@ What the command line is, is told in `service`; how a part of this does its work
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
@@ -44,13 +46,17 @@ from streamproxy.inspect.tally import Tally
 from streamproxy.journal import Journal, log_line, text_line
 from streamproxy.logs import twistd_log
 from streamproxy.proxy.downstream import DownstreamFactory
+from streamproxy.proxy.lookups import TIMES
 from streamproxy.proxy.pool import LOOKUPS, Pool
-from streamproxy.proxy.proxy import Proxy
+from streamproxy.proxy.proxy import MOST_LOADING, Proxy
 from streamproxy.scripts import ctx
+from streamproxy.scripts.calls import ScriptHung
 from streamproxy.settings import Admin, ConfigurationError, Settings
 
 # The number of the admin listener's place, beside those of others.
 ADMIN = -1
+# How long the process may take to end when all is done, in seconds.
+LAST_RESORT = 3.0
 log = Logger()
 
 
@@ -108,6 +114,8 @@ class ProxyService(Service):
         self._supervision = Supervision(environ, reactor, self._status)
         self._drain: Drain | None = None
         self._is_ready = False
+        # Listeners that are being closed.
+        self._closing: list[Deferred[Any]] = []
         self._reload_is_due = False
         # How often it was asked to stop.
         self._stops = 0
@@ -165,11 +173,12 @@ class ProxyService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.installNameResolver(SystemResolver(self._reactor, LOOKUPS))
+        self._reactor.installNameResolver(SystemResolver(self._reactor, TIMES * LOOKUPS))
         raise_limit(self._settings.limits.connections)
         self._descriptors.look_at_limit()
         # The connections that are cut when the process ends have their line on the log as well.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._journal.flush)
+        self._reactor.addSystemEventTrigger("after", "shutdown", _end_soon)
         ctx.master.on_shutdown = self._stop
         self._proxy.start_scripts()
         _log_warnings(self._settings)
@@ -179,8 +188,11 @@ class ProxyService(Service):
         self._log_trust()
 
     def _obey_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, partial(self._on_signal, self._stop))
+        stop = partial(self._on_signal, self._stop)
+        for number, name in ((signal.SIGTERM, "sigTerm"), (signal.SIGINT, "sigInt")):
+            signal.signal(number, stop)
+            # So that the reactor, when it begins, sets this too, and not its own.
+            setattr(self._reactor, name, stop)
         if self._read_again is not None:
             # twistd leaves it alone; what it would do by itself is end the process.
             signal.signal(signal.SIGHUP, self._hang_up)
@@ -239,7 +251,10 @@ class ProxyService(Service):
     def _read_and_swap(self, read_again: Callable[[], Settings]) -> list[str]:
         old, settings = self._settings, None
         try:
-            settings = self._proxy.load_watched(read_again)
+            read = self._proxy.load_watched(read_again)
+            settings = dataclasses.replace(read, state_dir=old.state_dir, log=old.log)
+            if read != settings:
+                log.warn("state_dir and log stay as they were until a restart")
             found = identity(settings, self._keylog, self._identity)
             self._listen(settings)
         except BaseException as error:
@@ -248,8 +263,12 @@ class ProxyService(Service):
                 settings.scripts.discard(self._proxy.calls, self._proxy.script_loop)
             if isinstance(error, ConfigurationError):
                 return error.lines
+            if isinstance(error, ScriptHung):
+                return [f"reading it took longer than {MOST_LOADING:g} seconds, in which nothing else is done"]
             return [str(error) if isinstance(error, CannotListen) else repr(error)]
         self._settings, self._identity = settings, found
+        if settings.admin is None or old.admin is None or settings.admin.endpoint != old.admin.endpoint:
+            self._admin.abort_all()
         if settings.admin is not None:
             self._admin.admin = settings.admin
         self._pool.obey(settings, found.origins)
@@ -258,8 +277,6 @@ class ProxyService(Service):
         self._descriptors.look_at_limit()
         _log_warnings(settings)
         self._proxy.swap_scripts(old.scripts, settings.scripts)
-        if (old.state_dir, old.log) != (settings.state_dir, settings.log):
-            log.warn("reloaded, but state_dir and log stay as they were until a restart")
         return []
 
     def _log_trust(self) -> None:
@@ -290,13 +307,13 @@ class ProxyService(Service):
         elif self._stops == 1:
             self._reactor.stop()
 
-    def stopService(self) -> Deferred[None]:
+    def stopService(self) -> Deferred[Any]:
         """Accept nobody any more, let end what is under way within `timeouts.drain`, and cut the rest."""
         super().stopService()  # type: ignore[no-untyped-call]
         # That for operators goes on as long as anything does.
         self._descriptors.watch([])
         for place in places(self._settings.listen):
-            self._listeners.close(place)
+            self._closing += self._listeners.close(place)
         self._drain = Drain(self._proxy, self._reactor, self._settings.timeouts.drain)
         self._supervision.stopping()
         ended = self._drain.start()
@@ -305,15 +322,23 @@ class ProxyService(Service):
             self._drain.cut()
         return ended.addCallback(self._stopped)
 
-    def _stopped(self, _ended: None) -> None:
+    def _stopped(self, _ended: None) -> Deferred[Any]:
         self._supervision.stop()
         self._lag.stop()
         if self._settings.admin is not None:
-            self._listeners.close((self._settings.admin.endpoint, ADMIN))
+            self._closing += self._listeners.close((self._settings.admin.endpoint, ADMIN))
         # What there was is on the log before scripts hear that it is over.
         self._journal.flush()
         self._proxy.stop_scripts()
         self._journal.flush()
+        return DeferredList(self._closing, consumeErrors=True)
+
+
+def _end_soon() -> None:
+    """All is done. A thread of a script's that goes on doesn't keep the process from ending."""
+    last_resort = threading.Timer(LAST_RESORT, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
 
 
 def _log_warnings(settings: Settings) -> None:

@@ -6,7 +6,6 @@ systemd none of their variables is set, and nothing here does anything. When som
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
@@ -28,6 +27,8 @@ class Notifier:
         # One that begins with @ is in Linux' abstract namespace.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket: socket.socket | None = None
+        # What couldn't be told: it is due before anything else.
+        self._unsent = b""
         if address.startswith(("/", "@")):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
@@ -40,9 +41,20 @@ class Notifier:
         if self._socket is None:
             return
         lines = [f"{name}={' '.join(value.split())[:LONGEST_STATUS]}" for name, value in state.items()]
-        # A service manager that is busy or gone is no reason to stop.
-        with contextlib.suppress(OSError):
-            self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address)
+        data = "\n".join(lines).encode(errors="replace")
+        if self._unsent and self._sent(self._unsent):
+            self._unsent = b""
+        # A service manager that is busy or gone is no reason to stop; but it must hear of these.
+        is_due = not state.keys().isdisjoint(("READY", "RELOADING", "STOPPING"))
+        if (self._unsent or not self._sent(data)) and is_due:
+            self._unsent = data
+
+    def _sent(self, data: bytes) -> bool:
+        assert self._socket is not None
+        try:
+            return self._socket.sendto(data, self._address) > 0
+        except OSError:
+            return False
 
     def ready(self, status: str) -> None:
         """It does its work, for the first time or again."""

@@ -177,7 +177,10 @@ class AdminChannel(HTTPChannel):
         channels = self.site.channels
         if len(channels) >= MOST_CONNECTIONS:
             # Whoever holds them all keeps nobody out.
-            next(iter(channels)).transport.abortConnection()
+            eldest = next(iter(channels))
+            # At once, for it is told of its end in another turn.
+            del channels[eldest]
+            eldest.transport.abortConnection()
         channels[self] = None
         super().connectionMade()
 
@@ -213,6 +216,11 @@ class AdminSite(Site):
         self.admin = admin
         # The open connections, the eldest first.
         self.channels: dict[AdminChannel, None] = {}
+
+    def abort_all(self) -> None:
+        """End all connections: they are to a listener that there isn't any more."""
+        for channel in list(self.channels):
+            channel.transport.abortConnection()
 
     def startFactory(self) -> None:
         """Keep no log of requests, nor the clock for it."""

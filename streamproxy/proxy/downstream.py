@@ -131,7 +131,7 @@ class DownstreamProtocol(protocol.Protocol):
             address = plain_address(host)
             if not address.is_loopback and self._owner is None:
                 # Who has an address of IPv6 has as many as he likes.
-                owner = host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+                owner = str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
                 self._owner = owner
                 self.memory = self.proxy.memory.share(owner)
 

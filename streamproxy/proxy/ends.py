@@ -43,6 +43,7 @@ class Ends:
 
     def __init__(self, connection: DownstreamProtocol, layer: Http1Layer, head: RequestHead) -> None:
         self._connection = connection
+        self.memory = connection.memory
         self._layer = layer
         self._proxy = proxy = connection.proxy
         self._settings = proxy.settings
@@ -83,10 +84,10 @@ class Ends:
         for line in headers.written:
             size += len(line)
         self._heads += HEAD_COPIES * size
-        self._connection.memory.add(HEAD_COPIES * size)
+        self.memory.add(HEAD_COPIES * size)
 
     def _forget_heads(self) -> None:
-        self._connection.memory.give_back(self._heads)
+        self.memory.give_back(self._heads)
         self._heads = 0
 
     # The two pumps
@@ -105,7 +106,7 @@ class Ends:
         pump = Pump(valve, self._settings.write_size, self._seconds, self._request_was_flushed)
         pump.broken = self._request_broke
         pump.later = self._proxy.later
-        pump.memory = self._connection.memory
+        pump.memory = self.memory
         return pump
 
     def _make_response_pump(self, valve: Valve | None) -> Pump:
@@ -114,7 +115,7 @@ class Ends:
         self._response_pump = pump = Pump(valve, self._settings.write_size, self._seconds, self._response_was_flushed)
         pump.broken = self._response_broke
         pump.later = self._proxy.later
-        pump.memory = self._connection.memory
+        pump.memory = self.memory
         pump.attach(self._connection.sink)
         return pump
 

@@ -228,9 +228,7 @@ class Exchange(Ends):
         self._request_pump.attach(self._paced(upstream.sink, self._verdict.work.pace))
 
     def _paced(self, sink: Sink, pace: Pace | None) -> Sink:
-        return (
-            sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock, self._connection.memory)
-        )
+        return sink if pace is None else PacedSink(sink, pace.rate, pace.delay, self._proxy.clock, self.memory)
 
     def _retry(self) -> bool:
         """Send the request once more, if that is safe and it is still at hand."""

@@ -17,6 +17,8 @@ from zope.interface import implementer
 
 from streamproxy.counts import Counts
 
+# So many times as many lookups may be under way as are waited for: those that nobody waits for any more hang.
+TIMES = 8
 Address = IPv4Address | IPv6Address
 Told = Callable[[list[Address]], None]
 
@@ -29,6 +31,8 @@ class _Lookup:
         self.name = name
         self.waiting: list[Told] = []
         self._lookups = lookups
+        # It has been begun; and nobody waits for it any more, though it can't be called back.
+        self.begun = self.is_stuck = False
         self._found: list[Address] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
@@ -53,7 +57,9 @@ class Lookups:
         self._counts = Counts() if counts is None else counts
         self._by_name: dict[str, _Lookup] = {}
         self._queue: deque[_Lookup] = deque()
-        self._running = 0
+        # Those that somebody waits for, and those that nobody does.
+        self._running = self._stuck = 0
+        self._most_threads = TIMES * most
 
     def ask(self, name: str, told: Told) -> Callable[[], None]:
         """Look `name` up and give `told` its addresses, none where there are none. Returns what forgets that."""
@@ -61,12 +67,18 @@ class Lookups:
         if lookup is None:
             lookup = self._by_name[name] = _Lookup(name, self)
             self._queue.append(lookup)
+        elif lookup.is_stuck:
+            lookup.is_stuck = False
+            self._stuck -= 1
+            self._running += 1
         lookup.waiting.append(told)
         self._begin()
 
         def forget() -> None:
             if told in lookup.waiting:
                 lookup.waiting.remove(told)
+                if not lookup.waiting:
+                    self._let_be(lookup)
 
         return forget
 
@@ -76,15 +88,29 @@ class Lookups:
     def ended(self, lookup: _Lookup, found: bool) -> None:
         """`lookup` has its answer, `found` or not: the next may begin."""
         self._counts.lookup(found)
-        self._running -= 1
+        if lookup.is_stuck:
+            self._stuck -= 1
+        else:
+            self._running -= 1
         self._by_name.pop(lookup.name, None)
         self._begin()
 
+    def _let_be(self, lookup: _Lookup) -> None:
+        """Nobody waits for `lookup`: it doesn't keep others waiting either."""
+        if lookup.begun:
+            lookup.is_stuck = True
+            self._running -= 1
+            self._stuck += 1
+            # Not at once: others that the same client asked for may be let be next.
+            if self._queue:
+                self._reactor.callLater(0, self._begin)
+        else:
+            self._queue.remove(lookup)
+            del self._by_name[lookup.name]
+
     def _begin(self) -> None:
-        while self._queue and self._running < self._most:
+        while self._queue and self._running < self._most and self._running + self._stuck < self._most_threads:
             lookup = self._queue.popleft()
-            if lookup.waiting:
-                self._running += 1
-                self._reactor.nameResolver.resolveHostName(lookup, lookup.name)
-            else:
-                del self._by_name[lookup.name]
+            lookup.begun = True
+            self._running += 1
+            self._reactor.nameResolver.resolveHostName(lookup, lookup.name)

@@ -105,7 +105,7 @@ class Proxy:
         `tls` is what clients are shown.
         """
         self.settings = settings
-        self.memory.limit = settings.limits.memory
+        self.memory.set_limit(settings.limits.memory)
         if tls is not self.tls:
             self.tls = tls
             self.trust_page = TrustPage(None if tls is None else tls.authority)
@@ -156,12 +156,14 @@ class Proxy:
 
     def load_watched(self, load: Callable[[], Settings]) -> Settings:
         """What `load` gives; scripts that don't end while they are loaded are interrupted after some seconds."""
-        calls, most = self.calls, self.calls.most
+        calls, most, budget = self.calls, self.calls.most, self.calls.budget
         calls.most = max(most, MOST_LOADING)
+        # That it takes its time is nothing that a script did.
+        calls.budget = calls.most
         try:
             return calls.watch("the configuration", load)
         finally:
-            calls.most = most
+            calls.most, calls.budget = most, budget
 
     def swap_scripts(self, old: Scripts, new: Scripts) -> None:
         """Other scripts have taken the place of the old ones."""

@@ -212,7 +212,7 @@ class StreamSide(Side):
 
     def _keep(self, data: bytes) -> None:
         """Record more of the message, if it may be held."""
-        if self._is_cut or not self._relay.memory.take(len(data)):
+        if self.over or self._is_cut or not self._relay.memory.take(len(data)):
             # Behind a gap nothing is recorded.
             self._is_cut = True
         else:
@@ -298,6 +298,8 @@ class MessageSide(Side):
                         yield from self._writer.message(event)
         except Exception as error:
             self._relay.failed(error)
+            return
+        if self.over:
             return
         reader = self._reader
         if not reader.in_message:

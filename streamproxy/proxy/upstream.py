@@ -67,6 +67,8 @@ class UpstreamConnection(Protocol):
         self._eof_waits = False
         self._turn_is_due = False
         self._counted = 0
+        # Where that is counted: with whom the exchange is for.
+        self._memory = pool.memory
         self._lost = False
         # What it is the connection of, when it isn't HTTP any more.
         self._tunnel_end: TunnelEnd | None = None
@@ -101,6 +103,8 @@ class UpstreamConnection(Protocol):
     def begin(self, exchange: Exchange, method: bytes) -> None:
         """`exchange` sends a `method` request on this connection now, and gets all that comes back."""
         self._exchange = exchange
+        self._count(0)
+        self._memory = exchange.memory
         self.heard = False
         self.reader.expect(method)
         self.deadline.clear()
@@ -108,6 +112,8 @@ class UpstreamConnection(Protocol):
     def end(self) -> None:
         """The exchange needs it no more: back to the pool, or closed where another couldn't trust it."""
         self._exchange = None
+        self._count(0)
+        self._memory = self._pool.memory
         self.used = True
         if self._lost:
             return
@@ -198,7 +204,7 @@ class UpstreamConnection(Protocol):
 
     def _count(self, waiting: int) -> None:
         """Count what waits here to be read: part of a head, or what nobody asked for. Each has a bound of its own."""
-        self._pool.memory.add(waiting - self._counted)
+        self._memory.add(waiting - self._counted)
         self._counted = waiting
 
     def _go_on(self) -> None:

@@ -421,6 +421,7 @@ class WebSocketRelay(Tunnel):
         self._blamed = None
         # These and this refer to each other; without that, what is over is freed at once.
         for side in (self._from_client, self._from_origin):
+            side.over = True
             side.release()
         self.memory.give_back(sum(self._injected.values()))
         self._injected = {True: 0, False: 0}

@@ -27,9 +27,7 @@ class ReadSize:
 
     __slots__ = ("_full", "_memory", "_size", "_traffic", "_transport")
 
-    def __init__(
-        self, transport: IStreamTransport, traffic: Traffic = UNCOUNTED, memory: Memory | None = None
-    ) -> None:
+    def __init__(self, transport: IStreamTransport, traffic: Traffic = UNCOUNTED, memory: Memory | None = None) -> None:
         self._traffic = traffic
         self._transport = transport if getattr(transport, "bufferSize", None) == READ else None
         self._memory = memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -54,6 +55,22 @@ class NotifierTests(SynchronousTestCase):
         name, _, value = second.partition("=")
         self.assertEqual(name, "MONOTONIC_USEC")
         self.assertTrue(before <= int(value) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+
+    def test_what_it_must_hear_is_told_when_there_is_room_again(self):
+        full = 0
+        while not self.notifier._unsent:
+            self.notifier.alive()
+            full += 1
+            self.notifier.ready("3 connections")
+        self.notifier.alive()
+        self.notifier.stopping("stopping")
+        heard = []
+        for _ in range(2 * full):
+            with contextlib.suppress(BlockingIOError):
+                heard.append(self.heard())
+        self.assertNotIn("STOPPING=1", "".join(heard))
+        self.notifier.alive()
+        self.assertEqual([self.heard(), self.heard()], ["STOPPING=1\nSTATUS=stopping", "WATCHDOG=1"])
 
     def test_a_status_is_one_short_line(self):
         self.notifier.status("two\nlines\tand\r\nREADY=1 " + "x" * 1000)

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from streamproxy.proxy.dial import NEXT_ATTEMPT, Dial
-from streamproxy.proxy.lookups import Lookups
+from streamproxy.proxy.lookups import TIMES, Lookups
 from tests.fakes import BoundedTransport
 
 
@@ -187,5 +187,26 @@ class DialTests(SynchronousTestCase):
         for outcome in gone:
             outcome.cancel()
             self.failureResultOf(outcome, CancelledError)
-        self.resolver.answer(number=0)
+        # Though those that were begun have no answer.
+        self.reactor.advance(0)
         self.assertEqual(self.resolver.asked, ["0.example", "1.example", "wanted.example"])
+        self.resolver.answer("192.0.2.1", number=2)
+        self.assertEqual(self.tried, ["192.0.2.1"])
+
+    def test_one_that_is_asked_for_again_while_it_hangs_is_the_same(self):
+        first = self.dial("a.example")
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.dial("a.example")
+        self.reactor.advance(0)
+        self.assertEqual(self.resolver.asked, ["a.example"])
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.tried, ["192.0.2.1"])
+
+    def test_there_is_an_end_of_those_that_hang(self):
+        for number in range(100):
+            dialled = self.dial(f"{number}.example")
+            dialled.cancel()
+            self.failureResultOf(dialled, CancelledError)
+            self.reactor.advance(0)
+        self.assertEqual(len(self.resolver.asked), TIMES * 2)
