@@ -64,9 +64,7 @@ class PoolOfPeers(Pool):
         super().__init__(clock, settings)
         self.made: list[Peer] = []
 
-    def dial(
-        self, host: str, port: int, make: Callable[[], Protocol], known: Sequence[str] = ()
-    ) -> Deferred[Protocol]:
+    def dial(self, host: str, port: int, make: Callable[[], Protocol], known: Sequence[str] = ()) -> Deferred[Protocol]:
         protocol = make()
         self.made.append(Peer(protocol))
         return succeed(protocol)

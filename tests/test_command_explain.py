@@ -231,7 +231,6 @@ class AccessTests(ExplainCase):
         self.assertEqual(told["access"]["refusal"], "access.origins.allow: not listed")
         self.assertFalse(self.explain("GET", "http://a.example/", config=config)["access"]["addresses_may_change_that"])
 
-
     def test_over_https_a_denied_origin_is_refused_before_any_rule_has_a_say(self):
         config = "access: {origins: {deny: [bad.example]}}\nrules: [{respond: {text: hello}}]"
         told = self.explain("GET", "https://bad.example/", config=config)

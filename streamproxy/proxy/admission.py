@@ -179,7 +179,7 @@ class Checking:
 
     def _ask(self, passwords: Passwords, credentials: Credentials) -> bool:
         """Have it checked; False where too many wait for that."""
-        address = self._connection.client.rpartition(":")[0]
+        address = self._connection.owner or self._connection.client.rpartition(":")[0]
         told = partial(self._told, passwords, credentials)
         self._forget = passwords.check(credentials, address, told)
         return self._forget is not None

@@ -95,7 +95,8 @@ class DownstreamProtocol(protocol.Protocol):
         self._outer = outer
         # Where what is held for it is counted: in a share of all, where it comes from another machine.
         self.memory: Memory = proxy.memory if outer is None else outer.memory
-        self._owner: str | None = None
+        # Whose that is: the machine's address, or its network's.
+        self.owner: str | None = None
         self._is_dismissed = False
         self._discarded: int | None = None
         self._layer: Layer | None = None
@@ -129,10 +130,10 @@ class DownstreamProtocol(protocol.Protocol):
         """It comes from `host`: no one machine beyond this one may hold more than half of what all may."""
         with contextlib.suppress(ValueError):
             address = plain_address(host)
-            if not address.is_loopback and self._owner is None:
+            if not address.is_loopback and self.owner is None:
                 # Who has an address of IPv6 has as many as he likes.
                 owner = str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
-                self._owner = owner
+                self.owner = owner
                 self.memory = self.proxy.memory.share(owner)
 
     def dismiss(self, dismissed: bool) -> None:
@@ -256,7 +257,7 @@ class DownstreamProtocol(protocol.Protocol):
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.connection_lost(reason)
-        owner, self._owner = self._owner, None
+        owner, self.owner = self.owner, None
         if owner is not None:
             self.proxy.memory.leave(owner)
 

@@ -154,6 +154,9 @@ class Opening:
 
     def _establish(self) -> None:
         self._established = True
+        if self._proxy.draining and not self._said:
+            # It was looked up when that began.
+            self._connection.deadline.set(FRESH, self._too_slow)
         self.flow.status = 200
         self._connection.sink.write(ESTABLISHED)
 
