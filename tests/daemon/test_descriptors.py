@@ -67,6 +67,10 @@ class PauseTests(LimitCase):
     def accepting(self) -> list[bool]:
         return [port.accepts for port in self.ports]
 
+    def test_origins_get_all_but_the_last_which_are_for_operators(self) -> None:
+        room = [self.descriptors.has_room_for(FakeTransport(number)) for number in (LIMIT - 17, LIMIT - 16, LIMIT - 1)]
+        self.assertEqual((room, self.freed), ([True, False, False], 2))
+
     def test_up_to_an_eighth_of_them_are_left_for_origins_and_files(self):
         self.take(LIMIT - KEPT - 1)
         self.assertEqual(self.accepting(), [True, True])

@@ -88,3 +88,9 @@ class ReloadTests(SynchronousTestCase):
         self.statuses()
         self.assertEqual(self.service.reload(), ["the proxy is stopping"])
         self.assertEqual(self.statuses(), [])
+
+    def test_what_changes_by_a_restart_stays(self) -> None:
+        self.read = self.settings("state_dir: /elsewhere\nlog: {format: json}\nlimits: {head: 1k}")
+        self.assertEqual(self.service.reload(), [])
+        settings = self.service._settings
+        self.assertEqual((settings.state_dir, settings.log.form, settings.limits.head), (None, "mixed", 1024))

@@ -203,6 +203,11 @@ class DialTests(SynchronousTestCase):
         self.resolver.answer("192.0.2.1")
         self.assertEqual(self.tried, ["192.0.2.1"])
 
+    def test_what_was_looked_up_before_is_what_is_connected_to(self):
+        factory = Factory.forProtocol(Protocol)
+        Dial(self.reactor, self.lookups, "a.example", 80, factory, 10, None, ("192.0.2.7",)).start()
+        self.assertEqual((self.resolver.asked, self.tried), ([], ["192.0.2.7"]))
+
     def test_there_is_an_end_of_those_that_hang(self):
         for number in range(100):
             dialled = self.dial(f"{number}.example")

@@ -24,7 +24,7 @@ from tests.conversation import VIA, FakeJournal, settings_of
 from tests.fakes import BoundedTransport
 from tests.proxy.test_dial import Resolver
 from tests.proxy.test_opening import ESTABLISHED, connect_to
-from tests.secure import proxy_authority
+from tests.secure import SecurePeer, SecureStage, client_context, proxy_authority
 
 NEIGHBOURS = "access: {origins: {deny: [127.0.0.0/8, '::1', 10.0.0.0/8, '*.internal']}}"
 # How 127.0.0.1 may be written, and what of that a resolver makes.
@@ -283,3 +283,31 @@ class ExchangeTests(SynchronousTestCase):
         self.pool.obey(settings_of("access: {origins: {deny: 192.0.2.0/24}}"), self.pool._tls)
         self.ask("http://192.0.2.1/")
         self.assert_refused(403, "192.0.2.1 is refused by access.origins.deny: 192.0.2.0/24")
+
+
+class OtherNamesTests(SynchronousTestCase):
+    """A tunnel to something else in which a denied origin is spoken to."""
+
+    def setUp(self):
+        self.stage = SecureStage("access: {origins: {deny: [secret.example]}}")
+
+    def test_tls_for_it_is_refused(self):
+        for target in ("203.0.113.9:443", "good.example:443"):
+            client = self.stage.client()
+            client.say(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            self.stage.turn()
+            self.assertTrue(client.take().startswith(b"HTTP/1.1 200 "))
+            peer = SecurePeer(client, client_context(proxy_authority().pem), "secret.example")
+            self.stage.run(peer)
+            self.assertFalse(peer.shaken)
+            self.assertEqual(self.stage.pool.made, [])
+            flow = self.stage.journal.flows[-1]
+            why = "secret.example:443 is refused by access.origins.deny: secret.example"
+            self.assertEqual((flow.outcome, flow.error), ("refused", why))
+
+    def test_plain_requests_for_it_are_refused(self):
+        client = self.stage.connect("203.0.113.9:80")
+        client.say(b"GET / HTTP/1.1\r\nHost: secret.example\r\n\r\n")
+        self.stage.turn()
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 403 "))
+        self.assertEqual(self.stage.pool.made, [])

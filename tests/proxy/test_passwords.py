@@ -100,6 +100,15 @@ class PasswordsTests(SynchronousTestCase):
         self.clock.advance(passwords.KEPT_RIGHT)
         self.assertIsNone(self.known())
 
+    def test_a_right_one_that_is_used_all_the_time_need_not_be_checked_again(self):
+        self.ask()
+        self.threads.finish_all()
+        for _ in range(10):
+            self.clock.advance(passwords.KEPT_RIGHT - 1)
+            self.assertTrue(self.known())
+        self.clock.advance(passwords.KEPT_RIGHT)
+        self.assertIsNone(self.known())
+
     def test_neither_names_nor_passwords_are_kept(self):
         self.ask("ann", b"secret")
         self.ask("carol", b"hush-hush")

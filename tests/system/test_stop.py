@@ -10,7 +10,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.parts import Client, Origin, Proxy, Wire, each_request, response, until, want_open_files
+from tests.system.parts import Client, Origin, Proxy, Wire, each_request, new_folder, response, until, want_open_files
 
 DOWNLOADS = 200
 SIZE = 64 << 10
@@ -47,6 +47,16 @@ class StopCase(SynchronousTestCase):
                 return sock.connect_ex(("127.0.0.1", self.proxy.port)) == errno.ECONNREFUSED
 
         until(refuses, "that nobody listens")
+
+
+class UnixTests(SynchronousTestCase):
+    def test_a_socket_and_its_lock_are_gone_with_the_process(self) -> None:
+        folder = new_folder(self)
+        path = folder / "socket"
+        proxy = Proxy(self, "", f"listen=[tcp:0:interface=127.0.0.1, 'unix:{path}']")
+        self.assertTrue(path.exists())
+        self.assertEqual(proxy.stop(), 0)
+        self.assertEqual(list(folder.iterdir()), [])
 
 
 class StopTests(StopCase):
