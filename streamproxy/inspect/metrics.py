@@ -22,8 +22,8 @@ from streamproxy.counts import METHODS, OTHER, PASSING, STATUSES, Counts, Histog
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "streamproxy_"
 SIDES = ("client", "origin")
-# Making them takes this part of the time at the most, however often they are asked for.
-REST = 20
+# They are made anew when so many times as long has passed as that takes, however often they are asked for.
+REST = 5
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 

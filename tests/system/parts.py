@@ -189,7 +189,7 @@ class Proxy(Program):
         self.ca = self.folder / ".streamproxy" / "ca.pem"
         config = self.folder / "rules.yaml"
         config.write_text(rules)
-        overrides = ("listen=[tcp:0:interface=127.0.0.1]", "admin=false", *overrides)
+        overrides = ("listen=[tcp:0:interface=127.0.0.1]", "admin=false", "timeouts.drain=5", *overrides)
         sets = [word for override in overrides for word in ("--set", override)]
         case.addCleanup(self._check_output, case)
         command = [*twistd, "-n", "--pidfile=", "streamproxy", "-c", config, *sets]

@@ -114,7 +114,7 @@ class ResponseTests(StreamingCase):
         self.proxy.stop()
         (line,) = self.proxy.journal()
         self.assertEqual(line["status"], 200)
-        self.assertIn(line["outcome"], ("client-gone", "origin-gone"))
+        self.assertEqual((line["outcome"], line["error"]), ("failed", "the proxy was stopped"))
 
 
 class RequestTests(StreamingCase):
