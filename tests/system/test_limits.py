@@ -196,7 +196,7 @@ class BodyTests(LimitCase):
         wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(bytes(10240)))
         client.read_head()
         client.expect(chunk(bytes(10240)))
-        wire.send(chunk(b"x"), b"0\r\n\r\n")
+        wire.send(chunk(b"x") + b"0\r\n\r\n")
         client.expect_end()
         self.assert_another_is_served()
 

@@ -101,7 +101,7 @@ class FailingTests(ScriptCase):
         wire.send(EVENTS, chunk(b"one"))
         self.client.read_head()
         self.client.expect(chunk(b"one"))
-        wire.send(chunk(b"two"), chunk(b"three"))
+        wire.send(chunk(b"two") + chunk(b"three"))
         rest = self.client.read_to_end()
         self.assertNotIn(b"three", rest)
         self.assertNotIn(b"0\r\n\r\n", rest)
