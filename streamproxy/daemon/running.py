@@ -199,7 +199,7 @@ class ProxyService(Service):
 
     def _begin(self) -> None:
         """The reactor runs."""
-        # Again, for the reactor has set its own, which would have the process end by the signal.
+        # Again, for a reactor may have set its own, which would have the process end by the signal.
         self._obey_signals()
         self._is_ready = True
         self._lag.start()
@@ -280,7 +280,7 @@ class ProxyService(Service):
         return []
 
     def _log_trust(self) -> None:
-        """Say who must trust what, and who isn't verified."""
+        """Say who must trust what."""
         if self._proxy.tls is not None:
             authority = self._proxy.tls.authority
             for warning in authority.warnings:
@@ -290,8 +290,6 @@ class ProxyService(Service):
                 " and http://streamproxy.test/ through the proxy tells how to trust it",
                 fingerprint=authority.fingerprint,
             )
-        for pattern in self._settings.tls.unverified:
-            log.warn("tls.verify_upstream: the certificates of {pattern} are NOT verified", pattern=pattern)
 
     # Stop
 
@@ -344,3 +342,5 @@ def _end_soon() -> None:
 def _log_warnings(settings: Settings) -> None:
     for warning in settings.scripts.warnings:
         log.warn("{warning}", warning=warning)
+    for pattern in settings.tls.unverified:
+        log.warn("tls.verify_upstream: the certificates of {pattern} are NOT verified", pattern=pattern)
