@@ -25,8 +25,6 @@ from streamproxy.settings import Settings
 
 # Connections that wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
 BACKLOG = 4096
-
-
 # An endpoint string, and its number among equal ones: two of tcp:0 are two ports.
 Place = tuple[str, int]
 

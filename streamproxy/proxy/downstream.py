@@ -172,11 +172,6 @@ class DownstreamProtocol(protocol.Protocol):
         """Whether an end now would come before the end of what the client gets."""
         return self._layer is not None and self._layer.unfinished
 
-    @property
-    def layer(self) -> Layer | None:
-        """What is spoken on it now; None when it is gone."""
-        return self._layer
-
     def new_flow(self, method: str, url: str) -> Flow:
         """The record of an exchange of this client's that begins now, or began when its user was asked who it is."""
         flow = self.proxy.new_flow(self.client, method, url)

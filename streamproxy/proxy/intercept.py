@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 _RESULTS = {SWITCHED: counts.DONE, TIMED_OUT: counts.TIMED_OUT}
 
 
+def _count(connection: DownstreamProtocol, outcome: str, began: float) -> None:
+    """Count a client's handshake that has ended, and began at the time `began`."""
+    proxy = connection.proxy
+    proxy.counts.handshake(False, _RESULTS.get(outcome, counts.FAILED), proxy.clock.seconds() - began)
+
+
 class Interception:
     """Speaks TLS to the client of `connection`, whose layer this is, as the server called `name`.
 
@@ -53,8 +59,7 @@ class Interception:
         self._flow = flow
         self._report: Callable[[], None] | None = over
         self._tls: Tls | None = None
-        # What is spoken inside, once the handshake is done.
-        # The connection inside of the TLS.
+        # The connection inside of the TLS, once the handshake is done.
         self.inner: DownstreamProtocol | None = None
         proxy = connection.proxy
         self._began = proxy.clock.seconds()
@@ -117,9 +122,7 @@ class Interception:
     def _end(self, outcome: str, why: str = "") -> None:
         report, self._report = self._report, None
         if report is not None:
-            proxy = self._connection.proxy
-            result = _RESULTS.get(outcome, counts.FAILED)
-            proxy.counts.handshake(False, result, proxy.clock.seconds() - self._began)
+            _count(self._connection, outcome, self._began)
             self._flow.outcome = outcome
             if why:
                 self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"
@@ -182,9 +185,7 @@ class SecureListener:
     def _fail(self, outcome: str, why: str) -> None:
         """It has come to nothing before there was a whole ClientHello."""
         if not self._flow.outcome:
-            proxy = self._connection.proxy
-            result = _RESULTS.get(outcome, counts.FAILED)
-            proxy.counts.handshake(False, result, proxy.clock.seconds() - self._flow.started)
+            _count(self._connection, outcome, self._flow.started)
             self._flow.outcome = outcome
             self._flow.error = f"the client's TLS handshake for {self._name} failed: {why}"
             self._record()

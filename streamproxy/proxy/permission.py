@@ -87,7 +87,7 @@ class Permission:
         """What is known to be denied of what a client asks for, without a look-up; None: nothing yet."""
         why = self._origins.refusal_by_name(host, port)
         if why is not None:
-            return Denied(403, f"{Origin('', host, port).netloc} is refused by {why}")
+            return _refused(host, port, why)
         for form in host_forms(host):
             try:
                 if self._own.has(form, port):
@@ -99,11 +99,7 @@ class Permission:
     def denied_name(self, host: str, port: int) -> Denied | None:
         """Whether `host`, which a client says it speaks to in what leads elsewhere, is denied by its name."""
         why = self._origins.deny.name(host, port)
-        return (
-            None
-            if why is None
-            else Denied(403, f"{Origin('', host, port).netloc} is refused by access.origins.deny: {why}")
-        )
+        return None if why is None else _refused(host, port, f"access.origins.deny: {why}")
 
     def denied_alias(self, origins: Iterable[Origin]) -> str | None:
         """Why one of the other names by which a request's origin is called is denied."""
@@ -117,8 +113,12 @@ class Permission:
         """Why no connection to `address` and `port` is made for who asked for `host`; None: it may be made."""
         why = self._refusal(host, port, address)
         if why is not None:
-            return Denied(403, f"{Origin('', host, port).netloc} is refused by {why}")
+            return _refused(host, port, why)
         return _loop(host, port) if self._own.has(address, port) else None
+
+
+def _refused(host: str, port: int, why: str) -> Denied:
+    return Denied(403, f"{Origin('', host, port).netloc} is refused by {why}")
 
 
 def _loop(host: str, port: int) -> Denied:

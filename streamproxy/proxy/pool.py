@@ -29,7 +29,7 @@ from streamproxy.wire.http1 import HeadLimits
 # Idle connections kept for one origin, and for all of them together.
 MOST_FOR_ONE = 256
 MOST = 1024
-# Names looked up at a time; the service has a thread for each.
+# Names looked up at a time that somebody waits for.
 LOOKUPS = 64
 # The words by which it is counted why a connection couldn't be made.
 WHY_NOT = (

@@ -71,8 +71,6 @@ class Proxy:
         self.via = via
         self.tls = tls
         self.trust_page = TrustPage(None if tls is None else tls.authority)
-        # Where it listens itself, which is nobody's origin.
-        self.own = pool.own
         # Who may use it by name and password; None where nobody is asked.
         self.passwords: Passwords | None = None
         self._password_threads = PasswordThreads(IReactorFromThreads(clock, None))

@@ -273,9 +273,9 @@ class WebSocketRelay(Tunnel):
         """Both sides are told that the proxy goes away."""
         if self._over or self._is_closing:
             return
+        # Behind what was read before, which still goes.
         for side in (self._from_client, self._from_origin):
             self.pour(side, side.closing(GOING_AWAY, "the proxy is stopping"))
-            side.over = True
         self.data.closed(GOING_AWAY, "the proxy is stopping", None)
         self.end_both()
 

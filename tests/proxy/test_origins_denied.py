@@ -264,7 +264,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_the_proxy_itself_and_what_else_it_listens_on_is_no_origin(self):
         self.begin("")
-        self.proxy.own.replace([IPv4Address("TCP", "127.0.0.1", 8080), IPv4Address("TCP", "127.0.0.1", 8081)])
+        self.pool.own.replace([IPv4Address("TCP", "127.0.0.1", 8080), IPv4Address("TCP", "127.0.0.1", 8081)])
         self.ask("http://127.0.0.1:8081/reload", "POST", "Content-Length: 0\r\n\r\n")
         self.assert_refused(508, "a loop: 127.0.0.1:8081 is this proxy itself")
         self.client.say(connect_to("127.0.0.1:8080"))

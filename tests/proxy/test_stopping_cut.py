@@ -14,8 +14,8 @@ from tests.proxy.test_faults import (
 from tests.proxy.test_opening import GET as INSIDE
 from tests.proxy.test_opening import connect_to, say_hello
 from tests.proxy.test_stopping import StoppingTestCase
-from tests.proxy.websocket_talk import MODES, STREAMING, SocketTestCase, close, down, text, up
-from tests.wire.test_websocket import TEXT
+from tests.proxy.websocket_talk import MODES, STREAMING, SocketTestCase, binary, close, down, text, up
+from tests.wire.test_websocket import BINARY, TEXT
 
 STOPPED = "the proxy was stopped"
 
@@ -40,6 +40,17 @@ class WebSocketTests(SocketTestCase):
             self.wait(CLOSING + 1)
             self.assertEqual(self.closed, (1001, "the proxy is stopping", None))
             self.check_ended()
+
+    def test_what_was_read_before_goes_to_a_slow_reader_in_front_of_it(self):
+        said = [bytes([number]) * 30_000 for number in range(6)]
+        for mode in MODES:
+            self.open(mode)
+            # The origin doesn't read meanwhile: the first of these fill its transport.
+            self.client.say(b"".join(up(BINARY, each) for each in said))
+            self.stage.proxy.drain()
+            self.settle()
+            expected = [*map(binary, said), close(1001, "the proxy is stopping")]
+            self.assertEqual(self.origin_frames(), expected)
 
     def test_nothing_that_comes_behind_it_goes_on(self):
         for mode in MODES:
